@@ -1,0 +1,91 @@
+"""foretell: train less, get more. Hyperparameter search and early termination of trainings under one budget."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_FROM = {
+    "Budget": "budget",
+    "Checkpoint": "checkpoint",
+    "Choice": "space",
+    "Curve": "curve",
+    "Float": "space",
+    "ForetellError": "errors",
+    "Int": "space",
+    "Objective": "objective",
+    "Paused": "errors",
+    "Run": "run",
+    "Space": "space",
+    "State": "trial",
+    "Study": "study",
+    "Trial": "trial",
+    "Verdict": "trial",
+    "maximize": "search",
+    "minimize": "search",
+    "after": "stopping",
+    "every": "stopping",
+    "Divergence": "stopping.divergence",
+    "EpochLimit": "stopping.epoch_limit",
+    "Patience": "stopping.patience",
+    "Threshold": "stopping.threshold",
+    "TimeLimit": "stopping.time_limit",
+    "GridSearch": "samplers.grid_search",
+    "QMC": "samplers.qmc",
+    "RandomSearch": "samplers.random_search",
+    "ASHA": "schedulers.asha",
+    "Full": "schedulers.full",
+    "Hyperband": "schedulers.hyperband",
+    "Replay": "executors.replay",
+    "Recording": "executors.replay",
+}
+__all__ = ["__version__", *sorted(_FROM)]
+
+if TYPE_CHECKING:
+    from foretell.budget import Budget as Budget
+    from foretell.checkpoint import Checkpoint as Checkpoint
+    from foretell.curve import Curve as Curve
+    from foretell.errors import ForetellError as ForetellError
+    from foretell.errors import Paused as Paused
+    from foretell.executors.replay import Recording as Recording
+    from foretell.executors.replay import Replay as Replay
+    from foretell.objective import Objective as Objective
+    from foretell.run import Run as Run
+    from foretell.samplers.grid_search import GridSearch as GridSearch
+    from foretell.samplers.qmc import QMC as QMC
+    from foretell.samplers.random_search import RandomSearch as RandomSearch
+    from foretell.schedulers.asha import ASHA as ASHA
+    from foretell.schedulers.full import Full as Full
+    from foretell.schedulers.hyperband import Hyperband as Hyperband
+    from foretell.search import maximize as maximize
+    from foretell.search import minimize as minimize
+    from foretell.space import Choice as Choice
+    from foretell.space import Float as Float
+    from foretell.space import Int as Int
+    from foretell.space import Space as Space
+    from foretell.stopping import after as after
+    from foretell.stopping import every as every
+    from foretell.stopping.divergence import Divergence as Divergence
+    from foretell.stopping.epoch_limit import EpochLimit as EpochLimit
+    from foretell.stopping.patience import Patience as Patience
+    from foretell.stopping.threshold import Threshold as Threshold
+    from foretell.stopping.time_limit import TimeLimit as TimeLimit
+    from foretell.study import Study as Study
+    from foretell.trial import State as State
+    from foretell.trial import Trial as Trial
+    from foretell.trial import Verdict as Verdict
+
+
+def __getattr__(name: str) -> Any:
+    """Names load on first use, so that `import foretell` costs next to nothing (PEP 562)."""
+    if name not in _FROM:
+        raise AttributeError(f"module 'foretell' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"foretell.{_FROM[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,412 @@
+"""All that is known of a study, in columns that grow with every event, so that no decision rescans history.
+
+The record is a fold of the log: applying the same events gives the same record, whether they come live or from a store.
+Members that need more than its columns keep their memory here as folds of their own (`Record.state`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, final, overload, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretell import events
+from foretell._columns import Column
+from foretell.checkpoint import Checkpoint
+from foretell.curve import Curve
+from foretell.events import Event
+from foretell.objective import Objective
+from foretell.space import Space
+from foretell.trial import State, Trial, Verdict
+
+ValueMode = Literal["auto", "best", "last"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The objective of a trial at a step, as folds see it: a loss, lower is better."""
+
+    trial: int
+    step: int
+    loss: float
+
+
+FoldEvent = Event | Observed
+
+
+@runtime_checkable
+class Fold(Protocol):
+    """A frozen member with a memory: what it knows is a deterministic fold of the study's events."""
+
+    def init(self, space: Space) -> Any:
+        """The memory before the first event."""
+
+    def update(self, state: Any, event: FoldEvent) -> Any:
+        """The memory after one more event; it may change `state` in place and return it."""
+
+
+@final
+class Record:
+    """The columns of a study. Everything is indexed by trial number.
+
+    Args:
+        space: turns configurations into rows of `encoded`.
+        objective: which metric counts, and its sign.
+        value: which point of a curve is a trial's value: "best", "last", or "auto", the best if weights are tracked.
+        folder: where relative checkpoint folders lie.
+    """
+
+    def __init__(self, space: Space, objective: Objective, value: ValueMode = "auto", folder: Path | None = None) -> None:
+        self.space, self.objective, self.value_mode, self.folder = space, objective, value, folder or Path()
+        self.params: list[dict[str, Any]] = []
+        self.states: list[State] = []
+        self.curves: list[Curve] = []
+        self.decisions: list[list[Verdict]] = []
+        self.latest: list[dict[str, float]] = []
+        self.parents: list[int | None] = []
+        self.horizons: list[int | None] = []
+        self.untils: list[int | None] = []
+        self.can_pause: list[bool] = []
+        self.tracked: list[bool] = []
+        self.failures: list[int] = []
+        self.errors: dict[int, str] = {}
+        self.checkpoints: dict[int, dict[str, events.Saved]] = {}
+        self.encoded = Column(np.float64, max(1, len(space)))
+        self.steps = Column(np.int64)
+        self.attempts = Column(np.int64)
+        self.losses = Column(np.float64)  # the loss that is the trial's value; infinity before the first
+        self.costs = Column(np.float64)
+        self.metrics: dict[str, tuple[Column, Column, Column]] = {}  # name -> (trial, step, value) of every report
+        self.running: dict[int, None] = {}  # ordered sets
+        self.paused: dict[int, None] = {}
+        self.ready: dict[int, None] = {}  # queued, or paused before their grant was used up
+        self.counts = dict.fromkeys(State, 0)
+        self.origins: dict[str, int] = {}
+        self.epochs_spent = 0
+        self.verified: events.Verified | None = None
+        self.concluded: Verdict | None = None
+        self.code = ""
+        self.started = 0  # trials that a worker was ever given
+        self._seconds_before, self._session_start, self._last_time = 0.0, math.nan, 0.0
+        self._log_trial, self._log_step, self._log_loss = Column(np.int32), Column(np.int32), Column(np.float64)
+        self._log_other: list[Event] = []
+        self._folds: dict[int, list[Any]] = {}
+
+    # ------------------------------------------------------------------ reading
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    def trial(self, number: int) -> Trial:
+        """The trial as it stands now, frozen."""
+        loss, saved = self.losses[number], self.checkpoints.get(number, {}).get("best")
+        return Trial(
+            number=number,
+            params=dict(self.params[number]),
+            state=self.states[number],
+            value=self.objective.value(loss) if math.isfinite(loss) else None,
+            values=dict(self.latest[number]),
+            best_step=self.curves[number].best_step,
+            curve=self.curves[number],
+            step=self.steps[number],
+            horizon=self.horizons[number],
+            parent=self.parents[number],
+            checkpoint=self.checkpoint(saved) if saved else None,
+            cost=self.costs[number],
+            attempts=self.attempts[number],
+            decisions=tuple(self.decisions[number]),
+            error=self.errors.get(number),
+        )
+
+    @property
+    def trials(self) -> Trials:
+        """All trials as a sequence that builds each one when it is asked for."""
+        return Trials(self)
+
+    def checkpoint(self, saved: events.Saved) -> Checkpoint:
+        """The checkpoint that an event announced, with its place on this machine."""
+        return Checkpoint(folder=self.folder / saved.folder, digest=saved.digest, step=saved.step)
+
+    @property
+    def best(self) -> int | None:
+        """The winner: lowest loss among finished trials and those whose best weights lie on disk; None if there is none.
+
+        A run that was paused or stopped at a lucky low without its weights kept is no winner: nobody could use it.
+        """
+        losses = self.losses.array
+        for number in np.argsort(losses, kind="stable").tolist():
+            if not math.isfinite(losses[number]):
+                return None
+            if self._eligible(number):
+                return int(number)
+        return None
+
+    def _eligible(self, number: int) -> bool:
+        state = self.states[number]
+        kept = "best" in self.checkpoints.get(number, {})
+        return state is State.DONE or (kept and state in (State.STOPPED, State.PAUSED, State.RUNNING, State.QUEUED))
+
+    @property
+    def incumbent(self) -> float:
+        """The lowest loss that any trial has reached so far, or infinity."""
+        return float(self.losses.array.min()) if len(self) else math.inf
+
+    def epochs_reserved(self) -> int:
+        """Epochs that running trials may still train under their grants; one for each that has not opened yet."""
+        reserved = 0
+        for number in self.running:
+            until, horizon = self.untils[number], self.horizons[number]
+            limit = until if until is not None else horizon
+            reserved += max(0, limit - self.steps[number]) if limit is not None else 1
+        return reserved
+
+    def seconds(self, now: float | None = None) -> float:
+        """Wall-clock of the study over all its sessions, up to `now` (or to the last event)."""
+        running = (self._last_time if now is None else now) - self._session_start
+        return self._seconds_before + (0.0 if math.isnan(running) else max(0.0, running))
+
+    def remaining(self, number: int) -> int | None:
+        """Epochs left until the trial's horizon, or None if it has none."""
+        horizon = self.horizons[number]
+        return None if horizon is None else max(0, horizon - self.steps[number])
+
+    def progress(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(n,) epochs spent and (n,) lowest loss so far, over every report in the order it came."""
+        trials, steps, losses = self._log_trial.array, self._log_step.array, self._log_loss.array
+        seen: dict[int, int] = {}
+        spent, lowest, epochs, best = [], [], 0, math.inf
+        for trial, step, loss in zip(trials.tolist(), steps.tolist(), losses.tolist(), strict=True):
+            if step < 0:
+                continue
+            epochs += max(0, step - seen.get(trial, 0))
+            seen[trial] = step
+            best = min(best, loss) if math.isfinite(loss) else best
+            spent.append(epochs)
+            lowest.append(best)
+        return np.array(spent, np.int64), np.array(lowest)
+
+    # ------------------------------------------------------------------ folds
+
+    def log_length(self) -> int:
+        """How many events have been applied."""
+        return len(self._log_trial)
+
+    def event(self, position: int) -> FoldEvent:
+        """The event at a position of the log; reports come as `Observed`."""
+        step = self._log_step[position]
+        if step < 0:
+            return self._log_other[self._log_trial[position]]
+        return Observed(self._log_trial[position], step, self._log_loss[position])
+
+    def state(self, member: Fold) -> Any:
+        """A member's memory, brought up to date with the events since it was last used."""
+        entry = self._folds.get(id(member))
+        if entry is None:
+            entry = self._folds[id(member)] = [member, member.init(self.space), 0]
+        end = self.log_length()
+        while entry[2] < end:
+            entry[1] = member.update(entry[1], self.event(entry[2]))
+            entry[2] += 1
+        return entry[1]
+
+    # ------------------------------------------------------------------ growing
+
+    def apply(self, event: Event, time: float) -> None:
+        """Fold one event into the columns.
+
+        Args:
+            event: what happened; the log must be in order.
+            time: of the executor's clock, in seconds.
+        """
+        if type(event) is events.SessionStarted:
+            self._seconds_before, self._session_start, self._last_time = self.seconds(), time, time
+        self._last_time = max(self._last_time, time)
+        _APPLY[type(event)](self, event)
+        if type(event) is not events.Reported:
+            self._log_trial.append(len(self._log_other))
+            self._log_step.append(-1)
+            self._log_loss.append(math.nan)
+            self._log_other.append(event)
+
+    def _session_started(self, event: events.SessionStarted) -> None:
+        self.code = event.code or self.code
+
+    def _created(self, event: events.Created) -> None:
+        assert event.trial == len(self.params), "trials are numbered in the order they are made"
+        self.params.append(event.params)
+        self.encoded.append(self.space.encode(event.params) if len(self.space) else 0.0)
+        self.states.append(State.QUEUED)
+        self.counts[State.QUEUED] += 1
+        self.ready[event.trial] = None
+        self.curves.append(Curve())
+        self.decisions.append([])
+        self.latest.append({})
+        self.parents.append(event.parent)
+        self.horizons.append(None)
+        self.untils.append(None)
+        self.can_pause.append(False)
+        self.tracked.append(False)
+        self.failures.append(0)
+        self.steps.append(0)
+        self.attempts.append(0)
+        self.losses.append(math.inf)
+        self.costs.append(0.0)
+        self.origins[event.origin] = self.origins.get(event.origin, 0) + 1
+
+    def _started(self, event: events.Started) -> None:
+        number = event.trial
+        self.started += event.attempt == 1
+        self.attempts[number] = event.attempt
+        if event.step < self.steps[number]:  # resumed from before the last report: what came after it is trained again
+            self.curves[number] = self.curves[number].truncate(event.step)
+            self._revalue(number)
+        self.steps[number] = event.step
+        self._move(number, State.RUNNING)
+
+    def _opened(self, event: events.Opened) -> None:
+        self.horizons[event.trial] = event.horizon
+        self.can_pause[event.trial] = event.can_pause
+        self.tracked[event.trial] = event.tracked
+
+    def _granted(self, event: events.Granted) -> None:
+        self.untils[event.trial] = event.until
+        if event.reason:
+            verdict = Verdict("continue", rule="scheduler", reason=event.reason, step=self.steps[event.trial])
+            self.decisions[event.trial].append(verdict)
+
+    def _reached(self, event: events.Reached) -> None:
+        self._advance(event.trial, event.step)
+
+    def _reported(self, event: events.Reported) -> None:
+        number, latest = event.trial, self.latest[event.trial]
+        for name, value in event.metrics.items():
+            latest[name] = value
+            columns = self.metrics.get(name)
+            if columns is None:
+                columns = self.metrics[name] = (Column(np.int32), Column(np.int32), Column(np.float64))
+            columns[0].append(number)
+            columns[1].append(event.step)
+            columns[2].append(value)
+        self._advance(number, event.step)
+        value = event.metrics.get(self.objective.metric)
+        if value is not None:
+            loss = self.objective.loss(value)
+            self.curves[number].append(event.step, loss, event.seconds)
+            self._log_trial.append(number)
+            self._log_step.append(event.step)
+            self._log_loss.append(loss)
+            self._revalue(number)
+
+    def _saved(self, event: events.Saved) -> None:
+        kept = self.checkpoints.setdefault(event.trial, {})
+        if event.newest:
+            kept["newest"] = event
+        if event.best:
+            kept["best"] = event
+
+    def _dropped(self, event: events.Dropped) -> None:
+        kept = self.checkpoints.get(event.trial, {})
+        for kind in [kind for kind, saved in kept.items() if saved.folder == event.folder]:
+            del kept[kind]
+
+    def _ended(self, event: events.Ended) -> None:
+        number = event.trial
+        self._advance(number, event.step)
+        self.costs[number] += event.seconds
+        if event.verdict.rule:
+            self.decisions[number].append(event.verdict)
+        if event.cause in ("error", "oom", "signal", "exit", "timeout"):
+            self.failures[number] += 1
+            self.errors[number] = event.error
+        self._move(number, event.state)
+        self._revalue(number)
+        if event.state.ended and event.state not in (State.DONE, State.STOPPED):
+            self.losses[number] = math.inf
+
+    def _verified(self, event: events.Verified) -> None:
+        self.verified = event
+
+    def _concluded(self, event: events.Concluded) -> None:
+        self.concluded = event.verdict
+        self._seconds_before, self._session_start = self.seconds(), math.nan
+
+    def _advance(self, number: int, step: int) -> None:
+        trained = step - self.steps[number]
+        if trained > 0:
+            self.epochs_spent += trained
+            self.steps[number] = step
+
+    def _revalue(self, number: int) -> None:
+        curve = self.curves[number]
+        best = self.value_mode == "best" or (self.value_mode == "auto" and self.tracked[number])
+        loss = curve.best if best or not len(curve) else curve[-1].loss
+        self.losses[number] = loss if math.isfinite(loss) else math.inf
+
+    def _move(self, number: int, state: State) -> None:
+        self.counts[self.states[number]] -= 1
+        self.counts[state] += 1
+        self.states[number] = state
+        for group in (self.running, self.paused, self.ready):
+            group.pop(number, None)
+        if state is State.RUNNING:
+            self.running[number] = None
+        elif state is State.QUEUED:
+            self.ready[number] = None
+        elif state is State.PAUSED:
+            self.paused[number] = None
+            until = self.untils[number] if self.untils[number] is not None else self.horizons[number]
+            if until is not None and until > self.steps[number]:
+                self.ready[number] = None
+
+
+@final
+class Trials(Sequence[Trial]):
+    """The trials of a record, each built when it is asked for."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __len__(self) -> int:
+        return len(self._record)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        if isinstance(index, slice):
+            return [self._record.trial(number) for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"The study has {len(self)} trials, so there is no trial {index}.")
+        return self._record.trial(index % len(self))
+
+    def __iter__(self) -> Iterator[Trial]:
+        return (self._record.trial(number) for number in range(len(self)))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self._record.counts.items() if count)
+        return f"{len(self)} trials ({counts})" if len(self) else "no trials"
+
+
+_APPLY: dict[type, Callable[[Record, Any], None]] = {
+    events.SessionStarted: Record._session_started,
+    events.Created: Record._created,
+    events.Started: Record._started,
+    events.Opened: Record._opened,
+    events.Granted: Record._granted,
+    events.Reached: Record._reached,
+    events.Reported: Record._reported,
+    events.Saved: Record._saved,
+    events.Dropped: Record._dropped,
+    events.Ended: Record._ended,
+    events.Verified: Record._verified,
+    events.Concluded: Record._concluded,
+}

@@ -1,0 +1,478 @@
+"""Run: what the user's training loop holds. The same code serves a lone loop and a trial of a study."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import numpy as np
+
+from foretell import events
+from foretell._keeper import Keeper, Written
+from foretell._runfolder import RunFolder
+from foretell.curve import Curve
+from foretell.errors import CheckpointError, MetricError, Paused, ReportError, did_you_mean
+from foretell.executors import Reply, Task, Work
+from foretell.objective import Objective
+from foretell.stopping import Checks, RunContext, StoppingRule
+from foretell.trial import CONTINUE, Verdict
+
+SAVED_UNDER = "checkpoints"
+
+
+class Link(Protocol):
+    """The way to whoever decides about a run: the coordinator of a study."""
+
+    def send(self, event: events.Event) -> Reply:
+        """Say what happened and wait for the answer, which comes after it is durable."""
+
+    def asked(self) -> bool:
+        """Whether the other side wants to be asked at the next epoch boundary."""
+
+
+@final
+class Run:
+    """The handle inside training: configuration in, metrics out, and an end when going on is not worth it.
+
+    Args:
+        params: the configuration, e.g. a dict of hyperparameters.
+        minimize: name of the metric to watch, if lower is better.
+        maximize: name of the metric to watch, if higher is better.
+        stopping: when to end, e.g. `ft.Threshold(0.01) | ft.Patience(10)`; needs a metric.
+        restore_best: whether tracked objects get their best weights back when the loop ends; None means yes if tracked.
+        folder: where to keep checkpoints, so that the same program run again goes on where it was; None keeps nothing.
+        seed: of `run.rng`; None draws one.
+
+    Raises:
+        MetricError: both or, with a stopping rule, neither of `minimize` and `maximize` were given.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        minimize: str | None = None,
+        maximize: str | None = None,
+        stopping: StoppingRule | None = None,
+        restore_best: bool | None = None,
+        folder: str | Path | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if minimize is not None and maximize is not None:
+            raise MetricError("A run watches one metric: give minimize= or maximize=, not both.")
+        if stopping is not None and minimize is None and maximize is None:
+            raise MetricError("A stopping rule needs a metric to watch: give minimize='name' or maximize='name'.")
+        if stopping is not None and not isinstance(stopping, Checks):
+            raise TypeError(f"stopping={stopping!r} is no stopping rule: use e.g. ft.Patience(10).")
+        objective = None
+        if minimize is not None or maximize is not None:
+            objective = Objective(minimize or maximize or "", "minimize" if minimize is not None else "maximize")
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        place = RunFolder(Path(folder)) if folder is not None else None
+        task = Task(0, 1, dict(params or {}), seed, str(folder) if folder is not None else None)
+        self._prepare(place.resumed(task) if place else task, objective, stopping, restore_best, place)
+
+    @classmethod
+    def of_task(cls, task: Task, work: Work, link: Link | None) -> Run:
+        """The run of one attempt; for executors."""
+        run = cls.__new__(cls)
+        run._prepare(task, work.objective, work.stopping, work.restore_best, link)
+        run._may_pause = work.can_pause and task.folder is not None
+        return run
+
+    def _prepare(
+        self,
+        task: Task,
+        objective: Objective | None,
+        stopping: StoppingRule | None,
+        restore_best: bool | None,
+        link: Link | None,
+    ) -> None:
+        self.params: dict[str, Any] = dict(task.params)
+        self.seed = task.seed
+        self.step = 0
+        self.verdict = CONTINUE
+        self.resumed = "newest" in task.restore
+        self.logged: dict[str, list[float]] = {}
+        self._task, self._objective, self._stopping, self._link = task, objective, stopping, link
+        self._restore_best = restore_best
+        self._folder = Path(task.folder) if task.folder is not None else None
+        checkpoints = self._folder / SAVED_UNDER if self._folder is not None else None
+        self._keeper = Keeper(checkpoints, str(task.attempt), task.restore)
+        self._curve = Curve(task.curve)
+        self._rule_state = self._replayed_rule()
+        self._elapsed_before = self._curve[-1].seconds if len(self._curve) else 0.0
+        self._begun = time.monotonic()
+        self._rng: np.random.Generator | None = None
+        self._pending: dict[str, float] = {}
+        self._pending_step = -1
+        self._sent: set[str] = set()
+        self._names: set[str] = set()
+        self._epoch: int | None = None  # the one in progress, from 1; None outside the loop
+        self._horizon: int | None = None
+        self._until: int | None = None
+        self._opened = self._looped = self._restored = False
+        self.stopped_by_study = False
+        self.keep = True  # whether the study wants the best weights on disk
+        self._may_pause = link is not None and self._folder is not None
+
+    # ------------------------------------------------------------------ what a user reads
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A NumPy generator made from `seed`; its state goes into checkpoints."""
+        if self._rng is None:
+            self._rng = np.random.default_rng(self.seed)
+        return self._rng
+
+    @property
+    def folder(self) -> Path | None:
+        """A folder of the run's own, made on first use; None if nothing is kept."""
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, over all attempts."""
+        return self._elapsed_before + time.monotonic() - self._begun
+
+    @property
+    def best(self) -> float | None:
+        """The best finite value of the objective so far, in its own units; None before the first."""
+        if self._objective is None or not math.isfinite(self._curve.best):
+            return None
+        return self._objective.value(self._curve.best)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Number of the trial and of the attempt."""
+        return self._task.trial, self._task.attempt
+
+    @property
+    def curve(self) -> Curve:
+        """The objective's losses by step (lower is better, whatever its direction)."""
+        return self._curve
+
+    def __repr__(self) -> str:
+        return f"Run(step {self.step}, best {self.best}, {self.verdict})"
+
+    # ------------------------------------------------------------------ what a user calls
+
+    def track(self, **objects: Any) -> None:
+        """Put objects in the run's care: best weights, pause, resume, crash recovery. One call, once they are built.
+
+        It restores at once if there is something to restore from. What cannot be saved is told once: such a run can be
+        stopped, but not paused.
+
+        Args:
+            objects: anything with state_dict and load_state_dict, (nested) dicts of arrays, arrays, NumPy, Python and
+                torch generators; each under a name of its own.
+
+        Raises:
+            CheckpointError: a saved state does not fit the objects.
+        """
+        if self._opened:
+            raise ReportError("run.track came after the loop began or a report: call it once the objects are built.")
+        restored, progress = self._keeper.track(objects)
+        if "rng" in progress:
+            self.rng.bit_generator.state = progress["rng"]
+        for name, reason in self._keeper.refused.items():
+            print(f"foretell: {name} cannot be saved, so this run can be stopped, but not paused. {reason}", flush=True)
+        self._restored = restored is not None
+        if restored and self.resumed:
+            self.step = int(progress["step"])
+            self._elapsed_before = float(progress["seconds"])
+            self.logged = {}
+
+    def epochs(self, n: int, *, start: int = 0) -> Iterator[int]:
+        """Epoch numbers `start`, ..., n - 1, as long as the run is worth going on; a resumed run begins where it was.
+
+        When the loop ends, for whatever reason, tracked objects hold their best weights (see `restore_best`) and the code
+        after the loop runs; only a paused run leaves through `ft.Paused`.
+
+        Args:
+            n: epochs of the full training, >= 0: the horizon.
+            start: number of the first epoch, 0 <= start <= n.
+
+        Raises:
+            ReportError: a second loop in the same run, or `start` beyond `n`.
+        """
+        if self._looped:
+            raise ReportError("run.epochs was begun twice: train in one loop, with all epochs in it.")
+        if not 0 <= start <= n:
+            raise ReportError(f"run.epochs({n}, start={start}) has no first epoch: 0 <= start <= n is needed.")
+        if self.resumed and not self._restored:
+            raise CheckpointError(
+                "This training goes on from a checkpoint, but run.track was not called before run.epochs: track what the "
+                "earlier attempt tracked, or begin a new study (or run folder)."
+            )
+        self._looped = True
+        return self._loop(n, max(start, self.step))
+
+    def _loop(self, n: int, first: int) -> Iterator[int]:
+        self.step = first
+        self._open(n)
+        self._keeper.begin()
+        paused = False
+        try:
+            for epoch in range(first, n):
+                if self.verdict.stop:
+                    break
+                self._epoch = epoch + 1
+                yield epoch
+                self._close_epoch()
+        except Paused:
+            paused = True
+            raise
+        finally:
+            self._epoch = None
+            if not paused:
+                self._leave()
+
+    def report(
+        self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any
+    ) -> Verdict:
+        """Say how the training does; the decision falls when the objective arrives.
+
+        Calls of one epoch merge. Within `epochs` the step is the epoch; outside, a name reported again begins the next.
+
+        Args:
+            metrics: by name, for names that are no identifiers, e.g. {"val/acc": 0.9}.
+            step: epochs trained so far (the number `epochs` gave is taken too); only needed in loops without `epochs`.
+            named: numbers: Python, NumPy or torch scalars.
+
+        Returns:
+            The verdict; ask for `.stop` in loops without `epochs`.
+
+        Raises:
+            ReportError: not a number, a name twice in one epoch, or a step that goes back.
+        """
+        values = {name: _number(name, value) for name, value in {**(metrics or {}), **named}.items()}
+        if not values:
+            raise ReportError("run.report was called without a metric: report at least one, e.g. val_loss=0.3.")
+        at = self._step_of(step, values)
+        if at != self._pending_step:
+            self._flush()
+            self._pending_step, self._pending, self._sent = at, {}, set()
+        twice = sorted(values.keys() & self._pending.keys())
+        if twice:
+            raise ReportError(
+                f"{twice[0]!r} was reported twice at step {at}: report it once an epoch, and use run.log for every batch."
+            )
+        self._pending.update(values)
+        self._names.update(values)
+        if self._objective is not None and self._objective.metric in values:
+            self._decide()
+        return self.verdict
+
+    def log(self, **named: Any) -> None:
+        """Keep per-batch values for later; nothing is decided on them.
+
+        They are in `run.logged` by name until the end of the epoch, then in `log.jsonl` of the run's folder if it has one.
+
+        Args:
+            named: numbers: Python, NumPy or torch scalars.
+        """
+        for name, value in named.items():
+            self.logged.setdefault(name, []).append(_number(name, value))
+
+    # ------------------------------------------------------------------ decisions
+
+    def _decide(self) -> None:
+        assert self._objective is not None
+        loss = self._objective.loss(self._pending[self._objective.metric])
+        if len(self._curve) and self._pending_step <= self._curve[-1].step:
+            raise ReportError(
+                f"Step {self._pending_step} comes after step {self._curve[-1].step}: steps go up. "
+                "A report before the loop takes step=0."
+            )
+        self._open(None)
+        self._curve.append(self._pending_step, loss, self.elapsed)
+        own = self._judge(loss)
+        if own.stop:
+            self.verdict = own
+        self._flush()
+        if self._epoch is None:
+            self.step = max(self.step, self._pending_step)
+            if loss == self._curve.best:
+                self._keeper.remember_best(self.step)
+            if not self.verdict.stop and self._until is not None and self.step >= self._until:
+                self._ask()
+
+    def _judge(self, loss: float) -> Verdict:
+        assert self._objective is not None
+        metric, point = self._objective.metric, self._curve[-1]
+        if not math.isfinite(loss):
+            value = self._objective.value(loss)
+            return Verdict("stop", "diverged", f"{metric} is {value} at epoch {point.step}", step=point.step, value=value)
+        if self._stopping is None:
+            return CONTINUE
+        self._rule_state = self._stopping.update(self._rule_state, point)
+        return self._stopping.check(self._curve, self._rule_state, RunContext(self._objective, self._horizon))
+
+    def _replayed_rule(self) -> Any:
+        """The rule's state after the points that a resumed run has behind it."""
+        if self._stopping is None:
+            return None
+        state = self._stopping.init()
+        for point in self._curve:
+            state = self._stopping.update(state, point)
+        return state
+
+    def _open(self, horizon: int | None) -> None:
+        if self._opened and (horizon is None or horizon == self._horizon):
+            return
+        self._opened, self._horizon = True, horizon
+        if self._link is None:
+            return
+        can_pause = self._may_pause and horizon is not None and self._keeper.complete
+        trial, attempt = self._task.trial, self._task.attempt
+        self._obey(self._link.send(events.Opened(trial, attempt, horizon, can_pause, self._keeper.tracked, self.step)))
+        if self.verdict.action == "pause":
+            self._pause()
+
+    def _flush(self) -> None:
+        """Send what was reported since the last time; the objective goes with what came before it."""
+        fresh = {name: value for name, value in self._pending.items() if name not in self._sent}
+        self._sent.update(fresh)
+        if fresh and self._link is not None:
+            self._open(None)
+            event = events.Reported(self._task.trial, self._task.attempt, self._pending_step, fresh, self.elapsed)
+            self._obey(self._link.send(event))
+
+    def _obey(self, reply: Reply) -> None:
+        self._until, self.keep = reply.until, reply.keep
+        if reply.verdict.stop and not self.verdict.stop:
+            self.verdict = reply.verdict
+            self.stopped_by_study = True
+
+    def _ask(self) -> None:
+        assert self._link is not None
+        self._obey(self._link.send(events.Reached(self._task.trial, self._task.attempt, self.step)))
+
+    def _close_epoch(self) -> None:
+        assert self._epoch is not None
+        self._flush()
+        self.step = self._epoch
+        if len(self._curve) and self._curve[-1].step == self.step == self._curve.best_step:
+            self._keeper.remember_best(self.step)
+        self._write_log()
+        if self.step == self._horizon and self.verdict.action == "pause":
+            self.verdict = CONTINUE  # nothing is left to pause
+        if self.verdict.action == "stop" or self.step == self._horizon:
+            return
+        if self._link is not None:
+            if not self.verdict.stop and ((self._until is not None and self.step >= self._until) or self._link.asked()):
+                self._ask()
+            if self.verdict.action == "pause":
+                self._pause()
+            if not self.verdict.stop and self._keeper.due(self.elapsed):
+                self._save(asked=False)
+
+    def _pause(self) -> None:
+        self._save(asked=True)
+        raise Paused(str(self.verdict))
+
+    def _save(self, *, asked: bool) -> None:
+        progress = {"step": self.step, "seconds": self.elapsed, "curve": [list(point) for point in self._curve]}
+        if self._rng is not None:
+            progress["rng"] = self._rng.bit_generator.state
+        for written in self._keeper.save(self.step, progress, asked=asked):
+            self._announce(written)
+
+    def _announce(self, written: Written) -> None:
+        assert self._link is not None
+        self._link.send(
+            events.Saved(
+                self._task.trial, self._task.attempt, written.step, written.name, written.digest, written.newest,
+                written.best, written.seconds,
+            )
+        )  # fmt: skip
+
+    def _leave(self) -> None:
+        """The loop is over: best weights back, and said so."""
+        if self._restore_best is False or not self._keeper.tracked:
+            return
+        restored = self._keeper.restore_best(self.step)
+        if restored is not None and self.verdict.stop:
+            self.verdict = replace(self.verdict, restored=restored)
+        if isinstance(self._link, RunFolder):
+            self.conclude(keep=True)
+
+    # ------------------------------------------------------------------ for executors
+
+    def conclude(self, *, keep: bool) -> None:
+        """The training has ended in good order: write the best weights if they are wanted."""
+        written = self._keeper.save_best() if keep and self._restore_best is not False else None
+        if written is not None:
+            self._announce(written)
+        if isinstance(self._link, RunFolder):
+            self._link.ended(self.verdict)
+
+    def require_objective(self, returned: Any) -> None:
+        """After the function: take a returned number as the one report if there was none.
+
+        Raises:
+            MetricError: the objective was never reported; lists what was.
+        """
+        self._flush()
+        assert self._objective is not None
+        if len(self._curve):
+            return
+        metric = self._objective.metric
+        if isinstance(returned, Mapping) and metric in returned:
+            self.report(returned)
+        elif returned is not None and not isinstance(returned, Mapping):
+            self.report({metric: returned})
+        else:
+            cure = did_you_mean(metric, self._names) if self._names else "Nothing was reported."
+            raise MetricError(
+                f"The training ended without a report of {metric!r}. {cure} "
+                f"Call run.report({metric}=...) in the loop, or return the number."
+            )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _step_of(self, step: int | None, values: Mapping[str, float]) -> int:
+        if self._epoch is not None:
+            if step not in (None, self._epoch, self._epoch - 1):
+                raise ReportError(
+                    f"step={step} in epoch {self._epoch}: within run.epochs the step is the epoch, so leave it out; "
+                    "use run.log for values of every batch."
+                )
+            return self._epoch
+        if step is not None:
+            if isinstance(step, bool) or not isinstance(step, numbers.Integral) or step < 0:
+                raise ReportError(f"step={step!r} is not a whole number, 0 or more.")
+            if step < self._pending_step:
+                raise ReportError(f"step={step} comes after step {self._pending_step}: steps go up.")
+            return int(step)
+        if self._pending_step < 0 or self._pending.keys() & values.keys():
+            return max(self.step, self._pending_step) + 1
+        return self._pending_step
+
+    def _write_log(self) -> None:
+        if self.logged and self.folder is not None:
+            RunFolder(self.folder).write_log(self.step, self.logged)
+            self.logged = {}
+
+
+def _number(name: str, value: Any) -> float:
+    """A Python float of a Python, NumPy or torch scalar; arrays of one element count as scalars."""
+    item: Callable[[], Any] | None = getattr(value, "item", None)
+    try:
+        number = item() if callable(item) else value
+        if isinstance(number, str | bytes | complex) or number is None:
+            raise TypeError
+        return float(number)
+    except (TypeError, ValueError, RuntimeError):
+        raise ReportError(
+            f"The metric {name!r} is {type(value).__name__} {str(value)[:60]!r}, not a number: report one number, "
+            "e.g. the mean of a batch."
+        ) from None

@@ -1,0 +1,68 @@
+"""Stop when the objective has not improved for a number of checks (Prechelt 1998; the early stopping of every framework)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+from foretell.curve import Curve, Point
+from foretell.stopping import RunContext, StoppingRule
+from foretell.trial import CONTINUE, Verdict
+
+__all__ = ["Patience"]
+
+
+@final
+@dataclass(frozen=True)
+class Patience(StoppingRule):
+    """Stops after `checks` checks in a row without an improvement by more than the minimum gain.
+
+    The reference moves only when it is beaten by more than the minimum gain, so that many small gains add up to one.
+    NaN and infinity are never an improvement. With the defaults a tie is no improvement.
+
+    Args:
+        checks: checks without improvement that are borne, >= 1: the run stops at that one.
+        min_delta: smallest gain that counts, >= 0, in the units of the metric.
+        relative: whether `min_delta` is a share of the reference's absolute value instead.
+
+    Source: Prechelt, Early Stopping - But When?, 1998.
+    """
+
+    checks: int
+    min_delta: float = 0.0
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.checks, int) or self.checks < 1:
+            raise ValueError(f"Patience({self.checks!r}) leaves no check to wait for: use a whole number, 1 or more.")
+        if not (math.isfinite(self.min_delta) and self.min_delta >= 0):
+            raise ValueError(f"Patience(min_delta={self.min_delta}) must be a finite number, 0 or more.")
+
+    def init(self) -> dict[str, Any]:
+        """No reference yet."""
+        return {"best": None, "waited": 0}
+
+    def update(self, state: dict[str, Any], point: Point) -> dict[str, Any]:
+        """Move the reference or count one more check without improvement."""
+        best = state["best"]
+        if math.isfinite(point.loss) and (best is None or point.loss < best - self._gain(best)):
+            return {"best": point.loss, "waited": 0}
+        return {"best": best, "waited": state["waited"] + 1}
+
+    def check(self, curve: Curve, state: dict[str, Any], context: RunContext) -> Verdict:
+        """Stop when the patience is used up."""
+        if state["waited"] < self.checks:
+            return CONTINUE
+        step, objective, best = curve[-1].step, context.objective, state["best"]
+        if best is None:
+            reason = f"{objective.metric} was not finite for {self.checks} checks, at epoch {step}"
+            return Verdict("stop", "patience", reason, step=step)
+        value = objective.value(best)
+        margin = f" by more than {self.min_delta:g}{' of it' if self.relative else ''}" if self.min_delta else ""
+        reason = f"{objective.metric} has not beaten {value:.4g}{margin} for {self.checks} checks, at epoch {step}"
+        current = objective.value(curve[-1].loss)
+        return Verdict("stop", "patience", reason, step=step, value=current, limit=value, evidence=dict(state))
+
+    def _gain(self, best: float) -> float:
+        return self.min_delta * abs(best) if self.relative else self.min_delta
