@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 
 LONGEST_FILE, LONGEST_FUNCTION = 500, 60
 CONTRACTS_LAYER = 5
-CONTRACTS_ONLY = {"coordinator", "study"}  # reach members by name, through _family
+CONTRACTS_ONLY = {"coordinator", "study", "search"}  # reach members by name, through _family
 FRAMEWORKS = {
     "flax", "jax", "keras", "lightgbm", "lightning", "matplotlib", "pandas", "sklearn", "tensorflow", "torch",
     "transformers", "xgboost",
@@ -30,7 +30,7 @@ FRAMEWORKS = {
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 PICKLE_ROOMS = {"executors._payload", "executors._template"}
 SIGN_WORDS = {"minimize", "maximize", "direction"}
-SIGN_ROOMS = {"objective", "run", "study", "coordinator", "cli", "face"}
+SIGN_ROOMS = {"objective", "run", "study", "coordinator", "search", "cli", "face"}
 # What is imported by name besides the members: integrations of imported frameworks, the user's modules, lazy exports.
 DYNAMIC_ROOMS = {"_family", "adapters", "executors._payload", "executors._template", "face"}
 # Two libraries can be taught no other way: cloudpickle a reduction, SQLAlchemy a column type.

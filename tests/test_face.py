@@ -6,6 +6,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,11 @@ def test_every_exported_name_is_there() -> None:
 
 def test_what_is_exported_is_listed_by_dir() -> None:
     assert set(foretell.__all__) <= set(dir(foretell))
+
+
+def test_the_version_is_the_package_s() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert foretell.__version__ == project["version"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -41,7 +41,7 @@ _FROM = {
     "Replay": "executors.replay",
     "Recording": "executors.replay",
 }
-__all__ = ["__version__", *sorted(_FROM)]
+__all__ = ["__version__", *sorted(_FROM)]  # noqa: PLE0604 - texts, as the table above shows
 
 if TYPE_CHECKING:
     from foretell.budget import Budget as Budget

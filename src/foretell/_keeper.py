@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ class Keeper:
         self._saving = 0.0  # seconds spent on checkpoints that nobody asked for
         self._last_save = 0.0
         self.refused: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()  # what a restore left alone and might be missed
+        for stale in folder.glob("*.staging-*") if folder is not None and folder.is_dir() else ():
+            shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed while it wrote
 
     @property
     def tracked(self) -> bool:
@@ -78,19 +82,19 @@ class Keeper:
             snapshot, _ = checkpoint.read(Path(folder), digest)
             common = {name: value for name, value in self._objects.items() if name in snapshot.objects}
             wanted = Snapshot({name: snapshot.objects[name] for name in common}, {})
-            checkpoint.restore(common, wanted, rng=False)
+            self.notes = checkpoint.restore(common, wanted, rng=False)
             return f"best weights of epoch {step}", {}
         if "parent" in self._sources:
             folder, digest, step = self._sources["parent"]
             snapshot, _ = checkpoint.read(Path(folder), digest)
-            checkpoint.restore(self._objects, snapshot, kind="inherit", rng=False)
+            self.notes = checkpoint.restore(self._objects, snapshot, kind="inherit", rng=False)
             return f"inherited the weights of epoch {step}", {}
         return None, {}
 
     def _resume(self) -> tuple[str, dict[str, Any]]:
         folder, digest, step = self._sources["newest"]
         snapshot, progress = checkpoint.read(Path(folder), digest)
-        checkpoint.restore(self._objects, snapshot, rng=False)
+        self.notes = checkpoint.restore(self._objects, snapshot, rng=False)
         self._newest = snapshot
         if "best" in self._sources:
             best_folder, best_digest, best_step = self._sources["best"]
@@ -108,7 +112,7 @@ class Keeper:
     def remember_best(self, step: int) -> None:
         """Copy everything tracked in memory: this is the best so far."""
         if self.tracked:
-            self._best = (step, checkpoint.capture(self._objects, rng=True))
+            self._best = (step, checkpoint.capture(self._objects, rng=False))
 
     def restore_best(self, step: int | None) -> str | None:
         """Put the best weights back; None if there are none, or if they are the current ones (`step`)."""

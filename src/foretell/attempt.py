@@ -46,7 +46,7 @@ def attempt(work: Work, task: Task, link: Link) -> None:
         raise
     except SystemExit as error:
         ended(State.FAILED, "exit", f"The training called sys.exit({error.code!r}).\n{traceback.format_exc()}")
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is an outcome of the trial
+    except Exception as error:  # whatever the user's code raises is an outcome of the trial
         ended(State.FAILED, "oom" if is_out_of_memory(error) else "error", traceback.format_exc())
     else:
         ended(state)
@@ -64,7 +64,7 @@ def outcome(run: Run) -> State:
 def seed_all(seed: int) -> None:
     """Seed Python, NumPy and, if it is there, torch, so that a retried trial repeats itself."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is what users' code draws from
+    np.random.seed(seed % 2**32)  # the global generator is what users' code draws from
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)

@@ -59,7 +59,8 @@ class Budget:
         while position < len(spec.rstrip()):
             match = _PART.match(spec, position)
             if match is None:
-                raise BudgetError(f"The budget {spec!r} cannot be read from {spec[position:].strip()!r} on. {_SPELLINGS}")
+                rest = spec[position:].strip()
+                raise BudgetError(f"The budget {spec!r} cannot be read from {rest!r} on. {_SPELLINGS}")
             kind, amount = _amount(match[1], match[2].lower(), spec)
             if kind in limits and kind != "seconds":
                 raise BudgetError(f"The budget {spec!r} limits {kind} twice: keep one.")

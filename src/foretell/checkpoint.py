@@ -99,6 +99,11 @@ class Checkpoint:
         restore(objects, Snapshot({name: saved.objects[name] for name in objects}, {}), rng=False)
 
     @property
+    def place(self) -> tuple[str, str, int]:
+        """Folder, digest and step, as plain data for another process."""
+        return str(self.folder), self.digest, self.step
+
+    @property
     def how_to_load(self) -> str:
         """One line of code that puts it back into objects of the names that were tracked."""
         files, _ = _read_manifest(self.folder, self.digest)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,24 +18,23 @@ import numpy as np
 
 from foretell import events
 from foretell._faults import fault
+from foretell._ledger import affordable, affordable_until
+from foretell._retention import replace_old, retain
 from foretell.budget import Budget
 from foretell.context import Context
 from foretell.errors import ReportError, TrainingError
-from foretell.events import Event
 from foretell.executors import Executor, Lost, Message, Reply, Task
+from foretell.journal import Journal
 from foretell.record import Record
 from foretell.run import SAVED_UNDER
 from foretell.samplers import Exhausted, Sampler
 from foretell.schedulers import Done, Resume, Scheduler, Start
-from foretell.stores import Entry, Store
-from foretell.termination import Terminator
-from foretell.termination.budget import spent
+from foretell.termination import Terminator, spent
 from foretell.trial import CONTINUE, State, Verdict
 
 _SLICE_PER_RESUME = 10  # a resumed slice trains at least this many times as long as resuming took
 _TICK = 0.25  # seconds between looks at the clock and at requests from outside
 _FAILURES_IN_A_ROW = 3
-_FIRST_ATTEMPT_COSTS = 1  # epochs reserved for a training that has not said how many it wants
 
 
 @final
@@ -85,77 +83,37 @@ class Coordinator:
     """Runs the loop of one study.
 
     Args:
-        name: of the study in the store.
-        store: keeps the log.
-        record: the fold of the log.
+        journal: writes the study's log.
         members: who decides what.
         policy: what holds for every trial.
-        observe: called with each event once it is durable.
     """
 
-    def __init__(
-        self,
-        name: str,
-        store: Store,
-        record: Record,
-        *,
-        members: Members,
-        policy: Policy,
-        observe: Callable[[Event], None] = lambda event: None,
-    ) -> None:
-        self.name, self.store, self.record, self.members, self.policy = name, store, record, members, policy
-        self.observe = observe
+    def __init__(self, journal: Journal, members: Members, policy: Policy) -> None:
+        self.journal, self.members, self.policy = journal, members, policy
+        self.record = journal.record
         self.budget = Budget()
         self.closing: Verdict = CONTINUE
         self.failure: TrainingError | None = None
-        self._executor: Executor | Desk | None = None
-        self._workers = 1
-        self._sequence = 0
-        self._batch: list[Entry] = []
-        self._after_commit: list[Callable[[], None]] = []
-        self._started_at: dict[int, float] = {}
-        self._resume_cost: dict[int, float] = {}
         self.exhausted = ""
         self.busy = False
-        self._now = 0.0
+        self._executor: Executor | Desk | None = None
+        self._workers = 1
+        self._started_at: dict[int, float] = {}
+        self._resume_cost: dict[int, float] = {}
 
-    # ------------------------------------------------------------------ the log
-
-    def refresh(self) -> None:
-        """Fold what the store holds beyond the record: after opening, and when other processes write too."""
-        for entry in self.store.entries(self.name, self._sequence):
-            self.record.apply(entry.event, entry.time)
-            self._sequence = entry.sequence + 1
-
-    def log(self, event: Event) -> None:
-        """Fold an event into the record and queue it for the next commit."""
-        self.record.apply(event, self._now)
-        self._batch.append(Entry(self._sequence, self._now, event))
-        self._sequence += 1
-
-    def commit(self) -> None:
-        """Make everything queued durable, then answer, delete and tell."""
-        batch, self._batch = self._batch, []
-        if batch:
-            self.store.append(self.name, batch)
-        fault("coordinator-after-commit")
-        callbacks, self._after_commit = self._after_commit, []
-        for callback in callbacks:
-            callback()
-        for entry in batch:
-            self.observe(entry.event)
+    # ------------------------------------------------------------------ sessions
 
     def begin_session(self, executor: Executor, code: str) -> None:
         """Count wall-clock from here on."""
-        self._executor, self._now = executor, executor.now()
-        self.log(events.SessionStarted(os.getpid(), code))
-        self.commit()
+        self._executor, self.journal.now = executor, executor.now()
+        self.journal.log(events.SessionStarted(os.getpid(), code))
+        self.journal.commit()
 
     def attend(self, desk: Desk) -> None:
         """Serve calls from outside `run`: answers go to the desk; what other processes wrote meanwhile is folded in."""
-        self.refresh()
+        self.journal.refresh()
         self._executor, self._workers, self.closing = desk, desk.slots, CONTINUE
-        self._now = desk.now()
+        self.journal.now = desk.now()
 
     # ------------------------------------------------------------------ the loop
 
@@ -190,9 +148,9 @@ class Coordinator:
             self.busy = False
         if self.failure is not None:
             raise self.failure
-        self._now = executor.now()
-        self.log(events.Concluded(self.closing))
-        self.commit()
+        self.journal.now = executor.now()
+        self.journal.log(events.Concluded(self.closing))
+        self.journal.commit()
         return self.closing
 
     def stop(self, verdict: Verdict) -> None:
@@ -205,11 +163,11 @@ class Coordinator:
         for number in list(self.record.running):
             saved = self.record.checkpoints.get(number, {}).get("newest")
             state = State.PAUSED if saved is not None else State.QUEUED
-            verdict = Verdict("pause", "recovery", "the process that ran the study ended", step=self.record.steps[number])
-            attempt = self.record.attempts[number]
-            self.log(events.Ended(number, attempt, state, self.record.steps[number], 0.0, verdict, "lost"))
+            step, attempt = self.record.steps[number], self.record.attempts[number]
+            verdict = Verdict("pause", "recovery", "the process that ran the study ended", step=step)
+            self.journal.log(events.Ended(number, attempt, state, step, 0.0, verdict, "lost"))
             self.record.ready[number] = None
-        self.commit()
+        self.journal.commit()
 
     def fill(self, executor: Executor) -> None:
         """Give every free worker something to do; the claims are durable before any training begins."""
@@ -219,26 +177,24 @@ class Coordinator:
             if task is None:
                 break
             tasks.append(task)
-        self.commit()
+        self.journal.commit()
         fault("coordinator-before-submit")
         for task in tasks:
             executor.submit(task)
 
     def claim(self) -> Task | None:
         """Decide on one training and reserve its place in the budget; None if there is nothing to do now."""
-        self._now = self._clock()
-        number = next((trial for trial in self.record.ready if self._affordable(trial)), None)
+        self.journal.now = self._clock()
+        number = next((trial for trial in self.record.ready if affordable(self.record, self.budget, trial)), None)
         if number is not None:
             return self._start(number)
         if self.exhausted:
             return None
         context = self.context()
         action = self.members.scheduler.next(self.record, context)
-        if isinstance(action, Resume) and self._affordable(action.trial):
-            self.log(events.Granted(action.trial, self.record.attempts[action.trial], self.record.steps[action.trial],
-                                    f"resumed: {action.reason}"))  # fmt: skip
+        if isinstance(action, Resume) and affordable(self.record, self.budget, action.trial):
             return self._start(action.trial)
-        if isinstance(action, Start) and self._affordable(None):
+        if isinstance(action, Start) and affordable(self.record, self.budget, None):
             params = action.params
             try:
                 params = params if params is not None else self.members.sampler.suggest(self.record, context)
@@ -253,7 +209,7 @@ class Coordinator:
     def create(self, params: dict[str, Any], *, origin: str, parent: int | None = None) -> int:
         """Add a trial to the queue; it is durable after the next commit."""
         number = len(self.record)
-        self.log(events.Created(number, params, parent, origin))
+        self.journal.log(events.Created(number, params, parent, origin))
         return number
 
     def context(self) -> Context:
@@ -264,7 +220,7 @@ class Coordinator:
             budget=self.budget,
             seed=self.policy.seed,
             decision=self.record.log_length(),
-            now=self._now,
+            now=self.journal.now,
             workers=self._workers,
             sampler=self.members.sampler,
             curve_model=self.members.curve_model,
@@ -282,8 +238,8 @@ class Coordinator:
         if not restore and parent is not None and "best" in record.checkpoints.get(parent, {}):
             restore = {"parent": record.checkpoints[parent]["best"]}
         attempt = record.attempts[number] + 1
-        self.log(events.Started(number, attempt, step))
-        self._started_at[number] = self._now
+        self.journal.log(events.Started(number, attempt, step))
+        self._started_at[number] = self.journal.now
         folder = self.trial_folder(number)
         return Task(
             trial=number,
@@ -291,32 +247,30 @@ class Coordinator:
             params=dict(record.params[number]),
             seed=trial_seed(self.policy.seed, number),
             folder=str(folder) if folder is not None else None,
-            restore={
-                kind: (str(record.checkpoint(event).folder), event.digest, event.step) for kind, event in restore.items()
-            },
-            curve=[tuple(point) for point in record.curves[number]],
+            restore={kind: record.checkpoint(event).place for kind, event in restore.items()},
+            curve=[(point.step, point.loss, point.seconds) for point in record.curves[number]],
         )
 
     def trial_folder(self, number: int) -> Path | None:
         """Where a trial keeps its checkpoints and logs; None if nothing is kept."""
-        return self.record.folder / trial_name(number) if self.store.folder is not None else None
+        return self.record.folder / trial_name(number) if self.journal.store.folder is not None else None
 
     # ------------------------------------------------------------------ what the loop asks itself
 
     def _clock(self) -> float:
-        return self._executor.now() if self._executor is not None else self._now
+        return self._executor.now() if self._executor is not None else self.journal.now
 
     def _judge(self) -> Verdict:
         """Whether the study is at its end: somebody said so, or the terminator does."""
         if not self.closing.stop:
-            self._now = self._clock()
+            self.journal.now = self._clock()
             requested = self._requested()
             self.closing = requested if requested.stop else self.members.terminator.check(self.record, self.context())
         return self.closing
 
     def _requested(self) -> Verdict:
         """A request from outside: a file named `stop` in the study's folder, which `foretell stop` makes."""
-        if self.store.folder is None:
+        if self.journal.store.folder is None:
             return CONTINUE
         path = self.record.folder / "stop"
         if not path.exists():
@@ -333,19 +287,6 @@ class Coordinator:
             if limit is not None and used >= limit:
                 return spent(f"{limit} {what}", used, limit, self.record)
         return Verdict("stop", _name_of(self.members.scheduler), "the scheduler has nothing left to train")
-
-    def _affordable(self, number: int | None) -> bool:
-        """Whether the budget has room for a trial: its place if it is new, and at least one epoch."""
-        new = number is None or self.record.attempts[number] == 0
-        if new and self.budget.trials is not None and self.record.started >= self.budget.trials:
-            return False
-        left = self._epochs_left()
-        return left is None or left >= _FIRST_ATTEMPT_COSTS
-
-    def _epochs_left(self) -> int | None:
-        if self.budget.epochs is None:
-            return None
-        return self.budget.epochs - self.record.epochs_spent - self.record.epochs_reserved()
 
     def _patience(self) -> float:
         """How long to wait for messages: until the wall-clock is spent, a moment at most."""
@@ -370,10 +311,10 @@ class Coordinator:
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Fold what attempts said, make it durable in one commit, and answer."""
-        self._now = self._clock()
+        self.journal.now = self._clock()
         for message in messages:
             self._handle(message)
-        self.commit()
+        self.journal.commit()
 
     def _handle(self, message: Message) -> None:
         number, event = message.trial, message.event
@@ -383,11 +324,12 @@ class Coordinator:
             return
         match event:
             case events.Opened():
-                self.log(event)
-                self._resume_cost[number] = self._now - self._started_at.get(number, self._now) if event.step else 0.0
+                self.journal.log(event)
+                if event.step:
+                    self._resume_cost[number] = self.journal.now - self._started_at.get(number, self.journal.now)
                 self._answer(number, self._grant(number))
             case events.Reached():
-                self.log(event)
+                self.journal.log(event)
                 self._answer(number, self._grant(number))
             case events.Reported():
                 self._report(event)
@@ -400,13 +342,13 @@ class Coordinator:
 
     def _answer(self, number: int, reply: Reply) -> None:
         assert self._executor is not None
-        self._after_commit.append(partial(self._executor.reply, number, reply))
+        self.journal.after_commit(partial(self._executor.reply, number, reply))
 
     def _report(self, event: events.Reported) -> None:
         curve = self.record.curves[event.trial]
         if self.record.objective.metric in event.metrics and len(curve) and event.step <= curve[-1].step:
             raise ReportError(f"Trial {event.trial} reported step {event.step} after step {curve[-1].step}.")
-        self.log(event)
+        self.journal.log(event)
         self._answer(event.trial, self._standing(event.trial))
 
     def _standing(self, number: int) -> Reply:
@@ -434,9 +376,9 @@ class Coordinator:
         if record.horizons[number] is None and step == 0 and until is None:
             return Reply(None)  # no epochs, so nothing to cut
         grant = self.members.scheduler.grant(number, record, self.context())
-        target = self._affordable_until(number, self._worthwhile(number, grant.until))
+        target: int | None = affordable_until(record, self.budget, number, self._worthwhile(number, grant.until))
         if target is None or target > step:
-            self.log(events.Granted(number, record.attempts[number], target, grant.reason))
+            self.journal.log(events.Granted(number, record.attempts[number], target, grant.reason))
             return Reply(target)
         reason, rule = grant.reason, _name_of(self.members.scheduler)
         if grant.until is None or grant.until > step:
@@ -463,37 +405,15 @@ class Coordinator:
         horizon = self.record.horizons[number]
         return stretched if horizon is None else min(stretched, horizon)
 
-    def _affordable_until(self, number: int, until: int | None) -> int | None:
-        left = self._epochs_left()
-        if left is None:
-            return until
-        # What this trial itself has reserved is its own to use.
-        record, step = self.record, self.record.steps[number]
-        own_limit = record.untils[number] if record.untils[number] is not None else record.horizons[number]
-        own = max(0, own_limit - step) if own_limit is not None else _FIRST_ATTEMPT_COSTS
-        wanted = until if until is not None else record.horizons[number]
-        return min(wanted, step + left + own) if wanted is not None else None
-
     def _save(self, event: events.Saved) -> None:
-        number = event.trial
-        old = set(self._folders(number))
-        self.log(replace(event, folder=f"{trial_name(number)}/{SAVED_UNDER}/{event.folder}"))
-        for folder in old - set(self._folders(number)):
-            self._delete(folder)
+        replace_old(self.journal, replace(event, folder=f"{trial_name(event.trial)}/{SAVED_UNDER}/{event.folder}"))
         fault("coordinator-before-saved-commit")
-        self._answer(number, Reply(self.record.untils[number], self.closing if self.closing.stop else CONTINUE))
-
-    def _folders(self, number: int) -> list[str]:
-        return [saved.folder for saved in self.record.checkpoints.get(number, {}).values()]
-
-    def _delete(self, folder: str) -> None:
-        path = self.record.folder / folder
-        self._after_commit.append(lambda: shutil.rmtree(path, ignore_errors=True))
+        self._answer(event.trial, self._standing(event.trial))
 
     def _end(self, number: int, attempt: int, event: events.Ended | Lost) -> None:
         record = self.record
         if isinstance(event, Lost):
-            seconds = self._now - self._started_at.get(number, self._now)
+            seconds = self.journal.now - self._started_at.get(number, self.journal.now)
             event = events.Ended(
                 number, attempt, State.FAILED, record.steps[number], seconds, cause=event.cause, error=event.detail
             )
@@ -503,10 +423,10 @@ class Coordinator:
             event = replace(event, state=self._after_failure(number, event.cause))
         elif event.state is State.STOPPED and self.closing.stop and self.closing.rule == "interrupt":
             event = replace(event, state=State.QUEUED)  # it could not be saved, so it begins anew
-        self.log(event)
+        self.journal.log(event)
         self._started_at.pop(number, None)
         if event.state.ended:
-            self._retain(number)
+            retain(self.journal, number, self.policy.keep_checkpoints)
             self._stop_if_hopeless(number)
 
     def _after_failure(self, number: int, cause: str) -> State:
@@ -515,29 +435,12 @@ class Coordinator:
             return State.PAUSED if saved else State.QUEUED
         return State.QUEUED if self.record.failures[number] < self.policy.retries else State.FAILED
 
-    def _retain(self, number: int) -> None:
-        """Checkpoints of an ended trial: only the best, and only if it is among the study's best."""
-        record = self.record
-        kept = record.checkpoints.get(number, {})
-        best = kept["best"].folder if "best" in kept and record.states[number] in (State.DONE, State.STOPPED) else None
-        for folder in set(self._folders(number)) - {best}:
-            self._drop(number, folder)
-        holders = [trial for trial, saved in record.checkpoints.items() if "best" in saved and record.states[trial].ended]
-        holders.sort(key=lambda trial: (record.losses[trial], trial))
-        for trial in holders[max(1, self.policy.keep_checkpoints) :]:
-            self._drop(trial, record.checkpoints[trial]["best"].folder)
-
-    def _drop(self, number: int, folder: str) -> None:
-        self.log(events.Dropped(number, folder))
-        self._delete(folder)
-        if not self.record.checkpoints[number]:
-            del self.record.checkpoints[number]
-
     def _stop_if_hopeless(self, number: int) -> None:
         """Three trials failed and none did anything else: the function is broken, not the configurations."""
         counts = self.record.counts
         failed = counts[State.FAILED]
-        if failed < _FAILURES_IN_A_ROW or any(count for state, count in counts.items() if state.ended and state != "failed"):
+        ended = sum(count for state, count in counts.items() if state.ended)
+        if failed < _FAILURES_IN_A_ROW or ended > failed:
             return
         folder = self.trial_folder(number)
         where = f" Its output: {folder}" if folder is not None else ""
@@ -565,5 +468,3 @@ def _name_of(member: object) -> str:
 
 def _in_units(record: Record, loss: float | None) -> float | None:
     return None if loss is None or not math.isfinite(loss) else record.objective.value(loss)
-
-

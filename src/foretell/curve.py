@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, final
 
 import numpy as np
@@ -60,6 +60,10 @@ class Curve:
             raise IndexError(f"point {index} of a curve with {self._length} points")
         step, loss, seconds = self._columns[:, index % self._length].tolist()
         return Point(int(step), loss, seconds)
+
+    def __iter__(self) -> Iterator[Point]:
+        for step, loss, seconds in self._columns[:, : self._length].T.tolist():
+            yield Point(int(step), loss, seconds)
 
     def __repr__(self) -> str:
         return f"Curve({len(self)} points, best {self.best:g})" if self._length else "Curve(empty)"

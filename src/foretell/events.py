@@ -7,7 +7,7 @@ its trial and attempt; the attempt number is the fencing token, so that a proces
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, final
+from typing import Any, final, get_args
 
 from foretell.trial import CONTINUE, State, Verdict
 
@@ -144,13 +144,21 @@ class Concluded:
     verdict: Verdict = field(default=CONTINUE)
 
 
-Event = SessionStarted | Created | Started | Opened | Granted | Reached | Reported | Saved | Dropped | Ended | Verified | Concluded
-KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (
-        SessionStarted, Created, Started, Opened, Granted, Reached, Reported, Saved, Dropped, Ended, Verified, Concluded,
-    )
-}  # fmt: skip
+Event = (
+    SessionStarted
+    | Created
+    | Started
+    | Opened
+    | Granted
+    | Reached
+    | Reported
+    | Saved
+    | Dropped
+    | Ended
+    | Verified
+    | Concluded
+)
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 _FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in KINDS.items()}
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, final, overload, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, final, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,20 @@ class Observed:
 FoldEvent = Event | Observed
 
 
+class Progress(NamedTuple):
+    """How a study went, by report of its objective.
+
+    Args:
+        epochs: (n,) trained so far, over all trials.
+        seconds: (n,) of the study's wall-clock so far.
+        best: (n,) lowest loss so far; infinity before the first finite one.
+    """
+
+    epochs: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    best: NDArray[np.float64]
+
+
 @runtime_checkable
 class Fold(Protocol):
     """A frozen member with a memory: what it knows is a deterministic fold of the study's events."""
@@ -62,7 +76,9 @@ class Record:
         folder: where relative checkpoint folders lie.
     """
 
-    def __init__(self, space: Space, objective: Objective, value: ValueMode = "auto", folder: Path | None = None) -> None:
+    def __init__(
+        self, space: Space, objective: Objective, value: ValueMode = "auto", folder: Path | None = None
+    ) -> None:
         self.space, self.objective, self.value_mode, self.folder = space, objective, value, folder or Path()
         self.params: list[dict[str, Any]] = []
         self.states: list[State] = []
@@ -94,7 +110,8 @@ class Record:
         self.code = ""
         self.started = 0  # trials that a worker was ever given
         self._seconds_before, self._session_start, self._last_time = 0.0, math.nan, 0.0
-        self._log_trial, self._log_step, self._log_loss = Column(np.int32), Column(np.int32), Column(np.float64)
+        self._log_trial, self._log_step = Column(np.int32), Column(np.int32)
+        self._log_loss, self._log_seconds = Column(np.float64), Column(np.float64)
         self._log_other: list[Event] = []
         self._folds: dict[int, list[Any]] = {}
 
@@ -135,7 +152,7 @@ class Record:
 
     @property
     def best(self) -> int | None:
-        """The winner: lowest loss among finished trials and those whose best weights lie on disk; None if there is none.
+        """The winner: lowest loss among finished trials and those whose best weights lie on disk, or None.
 
         A run that was paused or stopped at a lucky low without its weights kept is no winner: nobody could use it.
         """
@@ -161,8 +178,7 @@ class Record:
         """Epochs that running trials may still train under their grants; one for each that has not opened yet."""
         reserved = 0
         for number in self.running:
-            until, horizon = self.untils[number], self.horizons[number]
-            limit = until if until is not None else horizon
+            limit = self.limit(number)
             reserved += max(0, limit - self.steps[number]) if limit is not None else 1
         return reserved
 
@@ -171,25 +187,24 @@ class Record:
         running = (self._last_time if now is None else now) - self._session_start
         return self._seconds_before + (0.0 if math.isnan(running) else max(0.0, running))
 
-    def remaining(self, number: int) -> int | None:
-        """Epochs left until the trial's horizon, or None if it has none."""
-        horizon = self.horizons[number]
-        return None if horizon is None else max(0, horizon - self.steps[number])
+    def limit(self, number: int) -> int | None:
+        """Epochs up to which the trial may train: those it was granted, or all; None if it has not said how many."""
+        until = self.untils[number]
+        return until if until is not None else self.horizons[number]
 
-    def progress(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(n,) epochs spent and (n,) lowest loss so far, over every report in the order it came."""
-        trials, steps, losses = self._log_trial.array, self._log_step.array, self._log_loss.array
+    def progress(self) -> Progress:
+        """What every report of the objective, in the order they came, had cost and reached."""
         seen: dict[int, int] = {}
-        spent, lowest, epochs, best = [], [], 0, math.inf
-        for trial, step, loss in zip(trials.tolist(), steps.tolist(), losses.tolist(), strict=True):
-            if step < 0:
-                continue
-            epochs += max(0, step - seen.get(trial, 0))
-            seen[trial] = step
-            best = min(best, loss) if math.isfinite(loss) else best
-            spent.append(epochs)
-            lowest.append(best)
-        return np.array(spent, np.int64), np.array(lowest)
+        rows, epochs, best = [], 0, math.inf
+        columns = (self._log_trial, self._log_step, self._log_loss, self._log_seconds)
+        for trial, step, loss, seconds in zip(*(column.array.tolist() for column in columns), strict=True):
+            if step >= 0:
+                epochs += max(0, step - seen.get(trial, 0))
+                seen[trial] = step
+                best = min(best, loss) if math.isfinite(loss) else best
+                rows.append((epochs, seconds, best))
+        table = np.array(rows, np.float64).reshape(-1, 3)
+        return Progress(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
 
     # ------------------------------------------------------------------ folds
 
@@ -201,7 +216,8 @@ class Record:
         """The event at a position of the log; reports come as `Observed`."""
         step = self._log_step[position]
         if step < 0:
-            return self._log_other[self._log_trial[position]]
+            other: int = self._log_trial[position]
+            return self._log_other[other]
         return Observed(self._log_trial[position], step, self._log_loss[position])
 
     def state(self, member: Fold) -> Any:
@@ -229,9 +245,7 @@ class Record:
         self._last_time = max(self._last_time, time)
         _APPLY[type(event)](self, event)
         if type(event) is not events.Reported:
-            self._log_trial.append(len(self._log_other))
-            self._log_step.append(-1)
-            self._log_loss.append(math.nan)
+            self._append(len(self._log_other), -1, math.nan)
             self._log_other.append(event)
 
     def _session_started(self, event: events.SessionStarted) -> None:
@@ -294,13 +308,11 @@ class Record:
             columns[1].append(event.step)
             columns[2].append(value)
         self._advance(number, event.step)
-        value = event.metrics.get(self.objective.metric)
-        if value is not None:
-            loss = self.objective.loss(value)
+        objective = event.metrics.get(self.objective.metric)
+        if objective is not None:
+            loss = self.objective.loss(objective)
             self.curves[number].append(event.step, loss, event.seconds)
-            self._log_trial.append(number)
-            self._log_step.append(event.step)
-            self._log_loss.append(loss)
+            self._append(number, event.step, loss)
             self._revalue(number)
 
     def _saved(self, event: events.Saved) -> None:
@@ -314,6 +326,8 @@ class Record:
         kept = self.checkpoints.get(event.trial, {})
         for kind in [kind for kind, saved in kept.items() if saved.folder == event.folder]:
             del kept[kind]
+        if not kept:
+            self.checkpoints.pop(event.trial, None)
 
     def _ended(self, event: events.Ended) -> None:
         number = event.trial
@@ -335,6 +349,13 @@ class Record:
     def _concluded(self, event: events.Concluded) -> None:
         self.concluded = event.verdict
         self._seconds_before, self._session_start = self.seconds(), math.nan
+
+    def _append(self, trial: int, step: int, loss: float) -> None:
+        """One line of the log; step -1 marks an event other than a report, and `trial` is its place among those."""
+        self._log_trial.append(trial)
+        self._log_step.append(step)
+        self._log_loss.append(loss)
+        self._log_seconds.append(self.seconds())
 
     def _advance(self, number: int, step: int) -> None:
         trained = step - self.steps[number]
@@ -360,8 +381,8 @@ class Record:
             self.ready[number] = None
         elif state is State.PAUSED:
             self.paused[number] = None
-            until = self.untils[number] if self.untils[number] is not None else self.horizons[number]
-            if until is not None and until > self.steps[number]:
+            limit = self.limit(number)
+            if limit is not None and limit > self.steps[number]:
                 self.ready[number] = None
 
 

@@ -184,6 +184,8 @@ class Run:
             self.rng.bit_generator.state = progress["rng"]
         for name, reason in self._keeper.refused.items():
             print(f"foretell: {name} cannot be saved, so this run can be stopped, but not paused. {reason}", flush=True)
+        for note in self._keeper.notes:
+            print(f"foretell: {note}", flush=True)
         self._restored = restored is not None
         if restored and self.resumed:
             self.step = int(progress["step"])
@@ -193,8 +195,8 @@ class Run:
     def epochs(self, n: int, *, start: int = 0) -> Iterator[int]:
         """Epoch numbers `start`, ..., n - 1, as long as the run is worth going on; a resumed run begins where it was.
 
-        When the loop ends, for whatever reason, tracked objects hold their best weights (see `restore_best`) and the code
-        after the loop runs; only a paused run leaves through `ft.Paused`.
+        When the loop ends, for whatever reason, tracked objects hold their best weights (see `restore_best`) and the
+        code after the loop runs; only a paused run leaves through `ft.Paused`.
 
         Args:
             n: epochs of the full training, >= 0: the horizon.
@@ -209,8 +211,8 @@ class Run:
             raise ReportError(f"run.epochs({n}, start={start}) has no first epoch: 0 <= start <= n is needed.")
         if self.resumed and not self._restored:
             raise CheckpointError(
-                "This training goes on from a checkpoint, but run.track was not called before run.epochs: track what the "
-                "earlier attempt tracked, or begin a new study (or run folder)."
+                "This training goes on from a checkpoint, but run.track was not called before run.epochs: track what "
+                "the earlier attempt tracked, or begin a new study (or run folder)."
             )
         self._looped = True
         return self._loop(n, max(start, self.step))
@@ -235,9 +237,7 @@ class Run:
             if not paused:
                 self._leave()
 
-    def report(
-        self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any
-    ) -> Verdict:
+    def report(self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> Verdict:
         """Say how the training does; the decision falls when the objective arrives.
 
         Calls of one epoch merge. Within `epochs` the step is the epoch; outside, a name reported again begins the next.
@@ -263,7 +263,7 @@ class Run:
         twice = sorted(values.keys() & self._pending.keys())
         if twice:
             raise ReportError(
-                f"{twice[0]!r} was reported twice at step {at}: report it once an epoch, and use run.log for every batch."
+                f"{twice[0]!r} was reported twice at step {at}: report it once an epoch, and use run.log for batches."
             )
         self._pending.update(values)
         self._names.update(values)
@@ -274,7 +274,7 @@ class Run:
     def log(self, **named: Any) -> None:
         """Keep per-batch values for later; nothing is decided on them.
 
-        They are in `run.logged` by name until the end of the epoch, then in `log.jsonl` of the run's folder if it has one.
+        They are in `run.logged` until the end of the epoch, then in `log.jsonl` of the run's folder if it has one.
 
         Args:
             named: numbers: Python, NumPy or torch scalars.
@@ -310,7 +310,8 @@ class Run:
         metric, point = self._objective.metric, self._curve[-1]
         if not math.isfinite(loss):
             value = self._objective.value(loss)
-            return Verdict("stop", "diverged", f"{metric} is {value} at epoch {point.step}", step=point.step, value=value)
+            reason = f"{metric} is {value} at epoch {point.step}"
+            return Verdict("stop", "diverged", reason, step=point.step, value=value)
         if self._stopping is None:
             return CONTINUE
         self._rule_state = self._stopping.update(self._rule_state, point)

@@ -19,7 +19,7 @@ from foretell.study import Study
 from foretell.termination import Terminator
 
 
-def minimize(
+def minimize(  # noqa: PLR0913 - what a search can be told, all of it by name
     train: Callable[[Run], Any],
     metric: str,
     space: Space,
@@ -76,12 +76,12 @@ def minimize(
         scheduler=scheduler, terminator=terminator, value=value, retries=retries, default=default,
         keep_checkpoints=keep_checkpoints,
     )  # fmt: skip
-    return study.run(
-        train, budget, workers=workers, stopping=stopping, gpus_per_run=gpus_per_run, progress=progress
-    )
+    return study.run(train, budget, workers=workers, stopping=stopping, gpus_per_run=gpus_per_run, progress=progress)
 
 
-def maximize(train: Callable[[Run], Any], metric: str, space: Space, budget: Budget | str | None = None, **options: Any) -> Study:
+def maximize(
+    train: Callable[[Run], Any], metric: str, space: Space, budget: Budget | str | None = None, **options: Any
+) -> Study:
     """Search for the highest value of a metric; everything else as in `minimize`."""
     settings = {key: options.pop(key) for key in ("workers", "stopping", "gpus_per_run", "progress") if key in options}
     name = options.pop("name", None) or _name_of(train)

@@ -7,14 +7,13 @@ import hashlib
 import inspect
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from foretell import _family, events
+from foretell._desk import CallDesk, CallLink
 from foretell._interrupts import Interrupts
 from foretell.attempt import outcome
 from foretell.budget import Budget
@@ -22,6 +21,7 @@ from foretell.coordinator import Coordinator, Members, Policy, trial_seed
 from foretell.errors import StudyError, StudyMismatch, TrainingError
 from foretell.events import Event
 from foretell.executors import Executor, Message, Reply, Task, Work
+from foretell.journal import Journal
 from foretell.objective import Objective
 from foretell.progress import Watcher, automatic
 from foretell.record import Record, Trials, ValueMode
@@ -31,32 +31,11 @@ from foretell.schedulers import Scheduler
 from foretell.space import Space
 from foretell.stopping import Checks, StoppingRule
 from foretell.stores import Store
-from foretell.stores.memory import MemoryStore
 from foretell.termination import Terminator
-from foretell.trial import CONTINUE, State, Trial, Verdict
+from foretell.trial import CONTINUE, State, Trial, Verdict, Verification
 
 _AUTO = {"samplers": "random_search", "schedulers": "asha", "termination": "budget"}
 _FORMAT = 1
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """The winner, measured once on data that no choice has seen.
-
-    Args:
-        trial: number of the winner.
-        value: what was measured.
-        repeated: whether this is the stored figure of an earlier call: measuring again and again would choose.
-    """
-
-    trial: int
-    value: float
-    repeated: bool = False
-
-    def __str__(self) -> str:
-        note = " (measured earlier; a second look would no longer be blind)" if self.repeated else ""
-        return f"trial {self.trial}: {self.value:g}{note}"
 
 
 @final
@@ -82,7 +61,7 @@ class Study:
         StudyMismatch: the store has a study of this name with another space, metric or direction.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a study can be told, all of it by name
         self,
         space: Space,
         *,
@@ -115,19 +94,17 @@ class Study:
             "sampler": _described(sampler),
             "scheduler": _described(scheduler),
         }
-        self._create_or_check(space)
+        self._create_or_check()
         folder = self._store.folder
         record = Record(space, objective, value, folder / name if folder is not None else None)
         members = Members(
             _member("samplers", sampler), _member("schedulers", scheduler), _member("termination", terminator)
         )
         self._watchers: list[Callable[[Event], None]] = []
-        self._coordinator = Coordinator(
-            name, self._store, record,
-            members=members, policy=Policy(seed, retries, keep_checkpoints), observe=self._observed,
-        )  # fmt: skip
-        self._coordinator.refresh()
-        self._desk = _Desk()
+        self._journal = Journal(name, self._store, record, self._observed)
+        self._coordinator = Coordinator(self._journal, members, Policy(seed, retries, keep_checkpoints))
+        self._journal.refresh()
+        self._desk = CallDesk()
         if default is not None and not len(record):
             self.enqueue(default, origin="default")
 
@@ -154,25 +131,27 @@ class Study:
         functions = members.pop("constraints", ())
         space = Space.from_json(spec["space"], constraints=functions)
         direction = {str(spec["direction"]): spec["metric"]}
-        chosen = {kind: spec[kind] for kind in ("sampler", "scheduler") if spec[kind] in ("auto", *_family.names(f"{kind}s"))}
-        return cls(space, **direction, name=name, store=place, seed=spec["seed"], value=spec["value"], **{**chosen, **members})
+        named = {kind: spec[kind] for kind in ("sampler", "scheduler")}
+        chosen = {kind: name for kind, name in named.items() if name in ("auto", *_family.names(f"{kind}s"))}
+        settings: dict[str, Any] = {"seed": spec["seed"], "value": spec["value"], **direction, **chosen, **members}
+        return cls(space, name=name, store=place, **settings)
 
     # ------------------------------------------------------------------ reading
 
     @property
     def space(self) -> Space:
         """What is searched."""
-        return self._coordinator.record.space
+        return self._journal.record.space
 
     @property
     def objective(self) -> Objective:
         """Which metric counts, and its direction."""
-        return self._coordinator.record.objective
+        return self._journal.record.objective
 
     @property
     def record(self) -> Record:
         """All that is known, in columns."""
-        return self._coordinator.record
+        return self._journal.record
 
     @property
     def folder(self) -> Path | None:
@@ -224,7 +203,7 @@ class Study:
 
     # ------------------------------------------------------------------ running
 
-    def run(
+    def run(  # noqa: PLR0913 - as above
         self,
         train: Callable[[Run], Any],
         budget: Budget | str | None = None,
@@ -265,7 +244,7 @@ class Study:
         self._require_folder()
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._store.lock(self.name))
-            coordinator.refresh()
+            self._journal.refresh()
             stack.enter_context(self._watched(watcher, on_report, on_trial_end))
             stack.callback(runner.close)
             runner.open(Work(train, self.objective, stopping), coordinator.deliver)
@@ -289,9 +268,8 @@ class Study:
         Raises:
             TrainingError: it failed; the message is its traceback.
         """
-        scratch = Study(
-            self.space, **{self.objective.direction: self.objective.metric}, scheduler="full", retries=0, name="dry-run"
-        )
+        direction: dict[str, Any] = {self.objective.direction: self.objective.metric}
+        scratch = Study(self.space, **direction, scheduler="full", retries=0, name="dry-run")
         scratch.run(train, "1 trials, 1 epochs", workers=0, progress="none")
         trial = scratch.trials[0]
         if trial.state is State.FAILED:
@@ -311,7 +289,7 @@ class Study:
         valid = self.space.validate(dict(params))
         with self._call():
             number = self._coordinator.create(valid, origin=origin)
-            self._coordinator.commit()
+            self._journal.commit()
         return number
 
     def stop(self, reason: str = "the program asked for it") -> None:
@@ -332,11 +310,11 @@ class Study:
         """
         with self._call():
             task = self._coordinator.claim()
-            self._coordinator.commit()
+            self._journal.commit()
         if task is None:
-            raise StudyError(f"The study has nothing left to try: {self._coordinator.exhausted or 'the budget is spent'}.")
+            raise StudyError(f"The study has nothing left to try: {self._coordinator.exhausted or 'no trial is free'}.")
         work = Work(None, self.objective, stopping, can_pause=False)
-        return Run.of_task(task, work, _AskLink(self, task))
+        return Run.of_task(task, work, CallLink(self._exchange, task))
 
     def tell(self, run: Run, value: float | Mapping[str, float] | None = None, *, error: str | None = None) -> Trial:
         """End a run that `ask` gave out.
@@ -358,7 +336,7 @@ class Study:
         state, cause = (outcome(run), "") if error is None else (State.FAILED, "error")
         number, attempt = run.identity
         ended = events.Ended(number, attempt, state, run.step, run.elapsed, run.verdict, cause, error or "")
-        self.exchange(Message(number, attempt, ended))
+        self._exchange(Message(number, attempt, ended))
         return self.record.trial(number)
 
     # ------------------------------------------------------------------ after the search
@@ -377,13 +355,14 @@ class Study:
             return self.verification
         winner, record = self.best, self.record
         saved = record.checkpoints.get(winner.number, {}).get("best")
-        place = {"best": (str(record.checkpoint(saved).folder), saved.digest, saved.step)} if saved is not None else {}
+        place = {"best": record.checkpoint(saved).place} if saved is not None else {}
         seed = trial_seed(self._coordinator.policy.seed, winner.number)
-        run = Run.of_task(Task(winner.number, winner.attempts, winner.params, seed, restore=place), Work(None, self.objective), None)
+        task = Task(winner.number, winner.attempts, winner.params, seed, restore=place)
+        run = Run.of_task(task, Work(None, self.objective), None)
         value = float(evaluate(run))
         with self._call():
-            self._coordinator.log(events.Verified(winner.number, value))
-            self._coordinator.commit()
+            self._journal.log(events.Verified(winner.number, value))
+            self._journal.commit()
         return Verification(winner.number, value)
 
     def to_dataframe(self) -> Any:
@@ -415,34 +394,35 @@ class Study:
     @staticmethod
     def _opened(store: str | Path | Store | None) -> Store:
         if store is None:
-            return MemoryStore(keep_log=False)
+            memory: Store = _family.load("stores", "memory")(keep_log=False)
+            return memory
         if isinstance(store, str | Path):
             place: Store = _family.load("stores", "sqlite")(store)
             return place
         return store
 
-    def _create_or_check(self, space: Space) -> None:
+    def _create_or_check(self) -> None:
         if self.name not in self._store.names():
             self._store.create(self.name, self._spec)
             return
         stored = self._store.spec(self.name)
         for what in ("space_hash", "metric", "direction"):
             if stored[what] != self._spec[what]:
-                old, new = (stored["space"], space.to_json()) if what == "space_hash" else (stored[what], self._spec[what])
+                shown = what.removesuffix("_hash")
                 raise StudyMismatch(
-                    f"The study {self.name!r} is there already, with another {what.replace('_hash', '')}: {old} is stored, "
-                    f"{new} was given. Go on with what is stored, or choose another name."
+                    f"The study {self.name!r} is there already, with another {shown}: {stored[shown]} is stored, "
+                    f"{self._spec[shown]} was given. Go on with what is stored, or choose another name."
                 )
 
     def _require_folder(self) -> None:
         """Trainings need a place for checkpoints and output; without a store it goes away with this object."""
-        if isinstance(self._store, MemoryStore) and self._store.folder is None:
+        if self._store.folder is None:
             self._store.folder = Path(tempfile.mkdtemp(prefix="foretell-"))
             self.record.folder = self._store.folder / self.name
             weakref.finalize(self, shutil.rmtree, self._store.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _call(self) -> Iterator[_Desk]:
+    def _call(self) -> Iterator[CallDesk]:
         """The lock for one call; other processes may have written since the last."""
         if self._coordinator.busy:  # a hook of `run`, which holds the lock
             yield self._desk
@@ -476,7 +456,7 @@ class Study:
         for watcher in self._watchers:
             watcher(event)
 
-    def exchange(self, message: Message) -> Reply:
+    def _exchange(self, message: Message) -> Reply:
         """Deliver what a run from `ask` says, under the lock of one call."""
         with self._call() as desk:
             self._coordinator.deliver([message])
@@ -484,40 +464,6 @@ class Study:
 
 
 _VALUE = {"auto": "best value, if its weights are tracked, else the last", "best": "best value", "last": "last value"}
-
-
-@final
-class _Desk:
-    """Stands in for an executor between `ask` and `tell`: the user's own loop is where the training runs."""
-
-    slots = 1 << 30
-
-    def __init__(self) -> None:
-        self.replies: dict[int, Reply] = {}
-
-    def reply(self, trial: int, reply: Reply) -> None:
-        """Lay the answer down."""
-        self.replies[trial] = reply
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
-
-
-@final
-class _AskLink:
-    """The way from a run that `ask` gave out to the study: every message takes the store's lock for a moment."""
-
-    def __init__(self, study: Study, task: Task) -> None:
-        self._study, self._task = study, task
-
-    def send(self, event: Event) -> Reply:
-        """Deliver and return the answer."""
-        return self._study.exchange(Message(self._task.trial, self._task.attempt, event))
-
-    def asked(self) -> bool:
-        """Answers come at every report anyway."""
-        return False
 
 
 def _member(family: str, member: Any) -> Any:

@@ -120,3 +120,23 @@ class Trial:
     def __str__(self) -> str:
         value = "no value" if self.value is None else f"{self.value:g}"
         return f"trial {self.number} ({self.state}): {value}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The winner, measured once on data that no choice has seen.
+
+    Args:
+        trial: number of the winner.
+        value: what was measured.
+        repeated: whether this is the stored figure of an earlier call: measuring again and again would choose.
+    """
+
+    trial: int
+    value: float
+    repeated: bool = False
+
+    def __str__(self) -> str:
+        note = " (measured earlier; a second look would no longer be blind)" if self.repeated else ""
+        return f"trial {self.trial}: {self.value:g}{note}"

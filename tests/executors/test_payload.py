@@ -212,6 +212,16 @@ def with_keyword(run, *, log=log_file): return log
     assert "the lambda uses" in refusal(lambda: log_file)
 
 
+def test_partials_and_methods_are_known_by_the_name_of_their_function(log_file: Any) -> None:
+    source = "def train(run): return log_file\nclass Model:\n    fit = train\nmodel = Model()"
+    names = define(source, log_file=log_file)
+    partial = functools.partial(functools.partial(names["train"], 1), 2)
+    assert refusal(partial).startswith("train uses the global 'log_file' (TextIOWrapper), which")
+    assert "uses the object (Model), in it the class (type), in it the member 'fit' (function)" in refusal(
+        names["model"].fit
+    )
+
+
 def test_a_member_of_a_class_of_the_script_is_named() -> None:
     names = define("class Model:\n    lock = lock\ndef train(run): return Model()", lock=threading.Lock())
     assert "the global 'Model' (type), in it the member 'lock' (lock)" in refusal(names["train"])

@@ -43,7 +43,7 @@ class Task:
         params: the configuration.
         seed: of the trial, the same in every attempt.
         folder: the trial's, for checkpoints and logs; None if nothing is kept.
-        restore: checkpoints to go on from ("newest", "best") or to inherit ("parent"), with their folders made absolute.
+        restore: checkpoints to go on from ("newest", "best") or to inherit ("parent"): folder, digest, step.
         curve: (step, loss, seconds) of what the trial has behind it.
         environment: variables set before the user's code, e.g. CUDA_VISIBLE_DEVICES.
     """
@@ -137,5 +137,3 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End every attempt that is left and let go of everything."""
-
-

@@ -33,6 +33,7 @@ from foretell.errors import FunctionError
 _OUT_OF_BAND = 16 * 1024  # bytes; below this a copy is cheaper than a page fault
 _ALIGNMENT = 64  # bytes; a cache line, and enough for every vector instruction
 _LENGTH = struct.Struct("<Q")
+_WRAPPED = ("the function", "the method")
 _LOADING = ContextVar("loading", default=False)
 
 
@@ -263,7 +264,9 @@ def _path_to_culprit(
         try:
             _dump(part, [], running)
         except Exception:
-            return [(label, part), *(_path_to_culprit(part, running, seen) or [])]
+            deeper = _path_to_culprit(part, running, seen) or []
+            # The user knows a partial or a method by the name of its function: that is no step of the way.
+            return deeper if deeper and label in _WRAPPED else [(label, part), *deeper]
     return None
 
 
@@ -274,9 +277,9 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
             yield from _parts_of_function(value)
         case types.MethodType():
             yield "the object", value.__self__
-            yield "the method", value.__func__
+            yield _WRAPPED[1], value.__func__
         case functools.partial():
-            yield "the function", value.func
+            yield _WRAPPED[0], value.func
             yield from ((f"the argument {i}", part) for i, part in enumerate(value.args))
             yield from ((f"the argument {name!r}", part) for name, part in value.keywords.items())
         case dict():

@@ -27,6 +27,7 @@ _LOG_TAIL = 2000  # characters of a failed training's output that go into its re
 _READ = 1 << 16
 
 
+@final
 @dataclass
 class _Running:
     task: Task
@@ -77,6 +78,7 @@ class Processes:
             FunctionError: the function, or something it uses, cannot be sent to another process.
         """
         self._deliver = deliver
+        assert work.function is not None
         # The function comes first, so that whatever cannot be sent is named from there.
         self._launcher = Launcher(partial(work.function, work.with_function(None)), threads=self._threads)
         self._launcher.start()

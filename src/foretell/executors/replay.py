@@ -40,6 +40,7 @@ class Recording:
         return float(self.seconds) if isinstance(self.seconds, int | float) else float(self.seconds[epoch - 1])
 
 
+@final
 @dataclass
 class _Attempt:
     task: Task

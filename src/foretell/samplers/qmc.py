@@ -37,7 +37,7 @@ class QMC:
         if not len(space):
             return space.decode([])
         if state["engine"] is None or state["drawn"] > state["created"]:
-            # After a reopening, or if a proposal was dropped, the walk starts anew: the same seed gives the same points.
+            # After a reopening, or a dropped proposal, the walk starts anew: the same seed gives the same points.
             state.update(engine=_engine(len(space), context.seed), drawn=0)
         misses = 0
         while misses < _TRIES:

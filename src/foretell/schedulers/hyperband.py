@@ -18,6 +18,7 @@ from foretell.trial import State
 __all__ = ["Hyperband"]
 
 
+@final
 @dataclass
 class _Bracket:
     """One bracket: `size` trials begin on the rung `depth` levels under the horizon."""
@@ -28,6 +29,7 @@ class _Bracket:
     trials: set[int] = field(default_factory=set)
 
 
+@final
 @dataclass
 class _Brackets:
     """The brackets opened so far; which trial belongs to which."""
@@ -40,7 +42,7 @@ class _Brackets:
 @final
 @dataclass(frozen=True)
 class Hyperband:
-    """Synchronous halving within a bracket: a rung is judged when all of it has arrived; meanwhile the next bracket fills.
+    """Synchronous halving in brackets: a rung is judged when all of it has arrived; meanwhile the next bracket fills.
 
     A hedge against early losses that mislead: the last bracket of each round trains everything in full. Trials that
     cannot be paused are judged on arrival among those that came before them.
@@ -135,7 +137,7 @@ class Hyperband:
         return max(0, math.floor(math.log(max(1.0, horizon / self.first_rung), self.reduction_factor) + 1e-9))
 
     def _size(self, deepest: int, depth: int) -> int:
-        return math.ceil((deepest + 1) / (depth + 1) * self.reduction_factor**depth)
+        return math.ceil((deepest + 1) / (depth + 1) * float(self.reduction_factor**depth))
 
     def _levels(self, horizon: int, depth: int) -> tuple[int, ...]:
         levels = (max(1, round(horizon / self.reduction_factor**power)) for power in range(depth, 0, -1))

@@ -1,4 +1,4 @@
-"""Stop when the objective has not improved for a number of checks (Prechelt 1998; the early stopping of every framework)."""
+"""Stop when the objective has not improved for a number of checks: the early stopping of every framework."""
 
 from __future__ import annotations
 

@@ -1,195 +1,135 @@
-"""The SQLite file of a store: one connection that writes, and others that can only read."""
+"""The studies and logs in a store's SQLite file, by name; imported when a store is used, as SQLAlchemy takes its time."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy import Connection
 
-from foretell._faults import fault
-from foretell.errors import StoreError, StoreTooNew
-from foretell.stores import _lock, _tables
+from foretell.errors import StoreError, StudyError, did_you_mean
+from foretell.stores import Entry, _tables
+from foretell.stores._connections import Connections, make_folder
 from foretell.stores._failures import corrupt, explained
+from foretell.stores._json import dumps, loads
+from foretell.stores._lock import study_lock
+from foretell.stores._tables import STUDY
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_SECONDS = 5.0
-"""How long SQLite waits for a foreign program that holds its locks."""
-
-_migrating = threading.Lock()  # Alembic keeps what it is working on in a global
+_CHUNK = 4096  # entries read at a time, so that no reader holds back SQLite's log for long
 
 
 @final
 class Database:
-    """Opens the file when it is first needed, brings it to the newest schema, and hands out transactions.
-
-    Every write transaction of every process runs under one file lock. SQLite would serialise them too, but up to version
-    3.51.2 it can damage its log if two connections write or checkpoint at the same instant.
+    """What `SQLiteStore` does, once it has to do something.
 
     Args:
-        folder: absolute path of the store's folder, which is made with the first write.
+        folder: absolute path of the store.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.file = folder / "store.db"
         self._folder = folder
-        self._guard = folder / "locks" / ".store.lock"
-        self._mutex = threading.RLock()
-        self._writer: Connection | None = None
-        self._readers: Engine | None = None
+        self._file = folder / "store.db"
+        self._connections = Connections(folder)
+        self._study_ids: dict[str, int] = {}
+        self._metric_ids: dict[str, int] = {}  # of committed names only: a rolled-back number may be given out again
 
-    @contextmanager
-    def writing(self, kept: str = "everything stored so far") -> Iterator[Connection]:
-        """A transaction that writes, durable when the block ends; nothing of it remains if the block or the commit fails.
+    def names(self) -> list[str]:
+        """The studies, oldest first."""
+        with self._connections.reading() as reader:
+            return list(reader.scalars(sa.select(STUDY.c.name).order_by(STUDY.c.id))) if reader is not None else []
 
-        Args:
-            kept: what is safe although this failed, for messages.
-        """
-        with self._mutex, explained(self.file, kept):
-            writer = self._writer or self._open()
-            with _lock.locked(self._guard, patience=_lock.PATIENCE):
-                fault("store-before-begin")
-                with writer.begin():
-                    yield writer
-                    fault("store-before-commit")
-                fault("store-after-commit")
+    def create(self, name: str, spec: dict[str, Any]) -> None:
+        """Make a study."""
+        row = {"name": name, "spec": dumps(spec), "created": time.time()}
+        with self._connections.writing() as writer:
+            if writer.scalar(sa.select(STUDY.c.id).where(STUDY.c.name == name)) is not None:
+                raise StudyError(f"There is a study {name!r} already: open it, or choose another name.")
+            writer.execute(sa.insert(STUDY), row)
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection | None]:
-        """A connection that can only read, or None as long as nothing was ever written."""
-        with explained(self.file):
-            readers = self._open_readers()
-            if readers is None:
-                yield None
-            else:
-                with readers.connect() as reader:
-                    yield reader
+    def spec(self, name: str) -> dict[str, Any]:
+        """What a study was made with."""
+        chosen = sa.select(STUDY.c.spec).where(STUDY.c.id == self._study(name))
+        with self._reading(name) as reader:
+            spec: dict[str, Any] = loads(reader.scalars(chosen).one())
+            return spec
+
+    def append(self, name: str, entries: Sequence[Entry]) -> None:
+        """Add to a log in one transaction."""
+        study = self._study(name)
+        if not entries:
+            return
+        first, last = entries[0].sequence, entries[0].sequence + len(entries) - 1
+        if [entry.sequence for entry in entries] != list(range(first, last + 1)):
+            raise StoreError(f"Entries of study {name!r} must be numbered one by one from {first} on.")
+        try:
+            rows = _tables.rows(study, entries)
+            with self._connections.writing(f"everything up to entry {first - 1} of study {name!r}") as writer:
+                end = _tables.end(writer, study)
+                if first != end:
+                    raise StoreError(
+                        f"Study {name!r} ends at entry {end - 1}, so entry {first} cannot be the next: somebody else "
+                        f"has written to it. Open the study again and go on from there."
+                    )
+                fresh = _tables.write(writer, rows, self._metric_ids)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StoreError(
+                f"Entries {first} to {last} of study {name!r} hold something that cannot be stored ({error}): use "
+                f"plain numbers, text, lists and dicts."
+            ) from error
+        self._metric_ids.update(fresh)
+
+    def entries(self, name: str, since: int) -> Iterator[Entry]:
+        """The log as it is now, from `since` on, read piece by piece."""
+        study = self._study(name)
+        with self._reading(name) as reader:
+            end = _tables.end(reader, study)
+        return self._read(name, study, max(since, 0), end)
+
+    def lock(self, name: str, *, wait: bool) -> AbstractContextManager[None]:
+        """The right to append to a study."""
+        return self._lock(name, wait)
 
     def close(self) -> None:
-        """Close all connections; the next use opens new ones."""
-        with self._mutex, explained(self.file):
-            writer, self._writer = self._writer, None
-            readers, self._readers = self._readers, None
-            if readers is not None:
-                readers.dispose()
-            if writer is not None:  # last, for the last connection to leave clears SQLite's log away, if it may write
-                writer.close()
-                writer.engine.dispose()
+        """Let go of the file."""
+        self._connections.close()
 
-    # ------------------------------------------------------------------ opening
+    def _study(self, name: str) -> int:
+        if name not in self._study_ids:
+            chosen = sa.select(STUDY.c.id).where(STUDY.c.name == name)
+            with self._connections.reading() as reader:
+                number = reader.scalar(chosen) if reader is not None else None
+            if number is None:
+                raise StudyError(f"There is no study {name!r}. {did_you_mean(name, self.names())}")
+            self._study_ids[name] = number
+        return self._study_ids[name]
 
-    def _open(self) -> Connection:
-        make_folder(self._folder)
-        make_folder(self._guard.parent)
-        with _lock.locked(self._guard, patience=_lock.PATIENCE), contextlib.ExitStack() as undo:
-            raw = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            undo.callback(raw.close)
-            version = self._version(raw)
-            for setting in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0"):
-                raw.execute(f"PRAGMA {setting}")
-            (mode,) = raw.execute("PRAGMA journal_mode=WAL").fetchone()
-            if mode != "wal":
-                raise StoreError(f"{self.file} cannot keep a write-ahead log here ({mode}): choose a folder on a local disk.")
-            engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=NullPool)
-            sa.event.listen(engine, "begin", _begin)
-            writer = engine.connect()
-            if version != _tables.VERSION:
-                if version is not None:
-                    self._back_up(raw, version)
-                _migrate(writer)
-            undo.pop_all()
-        self._writer = writer
-        return writer
+    def _read(self, name: str, study: int, since: int, end: int) -> Iterator[Entry]:
+        for start in range(since, end, _CHUNK):
+            with self._reading(name) as reader:
+                found = _tables.read(reader, study, start, min(start + _CHUNK, end))
+            yield from found
 
-    def _open_readers(self) -> Engine | None:
-        if self._readers is not None:
-            return self._readers
-        with self._mutex:
-            if not self.file.exists():
-                return None
-            with closing(self._connect_reader()) as raw:
-                version = self._version(raw)
-            if version is None:
-                return None
-            if version != _tables.VERSION and self._writer is None:
-                self._open()
-            self._readers = sa.create_engine("sqlite://", creator=self._connect_reader, poolclass=QueuePool)
-            return self._readers
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Connection]:
+        """Read of a study that was found; what was written can be read, or else the file is not what it was."""
+        with self._connections.reading() as reader:
+            if reader is None:
+                raise StoreError(f"{self._file} is gone: put it back, and open the study again.")
+            try:
+                yield reader
+            except (LookupError, TypeError, ValueError, sa.exc.NoResultFound) as error:
+                raise corrupt(self._file, f"study {name!r}: {error}") from error
 
-    def _connect_reader(self) -> sqlite3.Connection:
-        log = self.file.with_name(f"{self.file.name}-wal")
-        at_rest = not os.access(self._folder, os.W_OK) and not log.exists()  # SQLite would want to put a log beside it
-        uri = f"{self.file.as_uri()}?mode=ro{'&immutable=1' if at_rest else ''}"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-
-    def _version(self, raw: sqlite3.Connection) -> str | None:
-        """The revision of the file's schema, or None if it is still empty."""
-        tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables:
-            return None
-        if "alembic_version" not in tables:
-            raise StoreError(f"{self.file} is a database, but no store of foretell: choose another folder.")
-        row = raw.execute("SELECT version_num FROM alembic_version").fetchone()
-        if row is None or not (isinstance(row[0], str) and row[0].isdecimal()):
-            raise corrupt(self.file, "it does not say which version of the schema it has")
-        version: str = row[0]
-        if version > _tables.VERSION:
-            raise StoreTooNew(
-                f"{self.file} has schema version {version}, but this foretell knows versions up to {_tables.VERSION} only. "
-                f"Run `pip install -U foretell`, or choose another folder."
-            )
-        return version
-
-    def _back_up(self, raw: sqlite3.Connection, version: str) -> None:
-        folder = self._folder / "backups"
-        make_folder(folder)
-        target = folder / f"store-{version}.db"
-        partial = target.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
-            raw.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # so that it is one file, whole in itself
-        sync(partial)
-        partial.replace(target)
-        sync(folder)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that only its owner can enter, durably; one that exists is left as it is."""
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync(folder.parent)
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or a folder's list of files, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _migrate(writer: Connection) -> None:
-    """Bring the schema to the newest revision in one transaction, or leave it as it is."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = writer
-    with _migrating, writer.begin():
-        command.upgrade(config, "head")
+    @contextmanager
+    def _lock(self, name: str, wait: bool) -> Iterator[None]:
+        folder = self._folder / "locks"
+        with ExitStack() as stack:
+            with explained(self._file):
+                make_folder(self._folder)
+                make_folder(folder)
+                stack.enter_context(study_lock(folder / f"{name}.lock", name, wait=wait))
+            yield

@@ -47,8 +47,8 @@ def explained(file: Path, kept: str = "everything stored so far") -> Iterator[No
 def busy(file: Path) -> StoreBusy:
     """Somebody else writes and does not come to an end."""
     return StoreBusy(
-        f"{file} is locked by another program. Close what has it open for writing (another foretell that hangs, an SQLite "
-        f"shell or browser) and run the same command again; nothing was lost."
+        f"{file} is locked by another program. Close what has it open for writing (another foretell that hangs, an "
+        f"SQLite shell or browser) and run the same command again; nothing was lost."
     )
 
 
@@ -58,8 +58,8 @@ def corrupt(file: Path, what: str) -> StoreCorrupt:
     found = sorted(path.name for path in backups.glob("*.db"))
     copies = f"Copies: {', '.join(found)} in {backups}." if found else f"There are no copies in {backups}."
     return StoreCorrupt(
-        f"{file} is damaged ({what}). Nothing was changed. Run `foretell doctor {file.parent}` to see what can be saved, "
-        f"or put a copy of the file in its place. {copies}"
+        f"{file} is damaged ({what}). Nothing was changed. Run `foretell doctor {file.parent}` to see what can be "
+        f"saved, or put a copy of the file in its place. {copies}"
     )
 
 
@@ -95,15 +95,15 @@ def _of_sqlite(error: sqlite3.Error, file: Path, kept: str) -> StoreError:
         if not os.access(file.parent, os.W_OK):
             return _read_only(file)
     return StoreError(
-        f"{file} cannot be used ({error}, {getattr(error, 'sqlite_errorname', 'unknown')}): see that its disk is there and "
-        f"in order, then run the same command again; {kept} is kept."
+        f"{file} cannot be used ({error}, {getattr(error, 'sqlite_errorname', 'unknown')}): see that its disk is there "
+        f"and in order, then run the same command again; {kept} is kept."
     )
 
 
 def _full(file: Path, kept: str) -> StoreFull:
     return StoreFull(
-        f"No space is left to write {file}: {_free(file):,} bytes are free, or a quota is used up. Free some space and run "
-        f"the same command again: {kept} is kept."
+        f"No space is left to write {file}: {_free(file):,} bytes are free, or a quota is used up. Free some space and "
+        f"run the same command again: {kept} is kept."
     )
 
 

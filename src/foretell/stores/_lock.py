@@ -26,7 +26,7 @@ _never = threading.Event()
 
 
 def _let_go_in_child() -> None:
-    """A lock lives until every copy of its file descriptor is closed: a forked child must not outlive its parent with it."""
+    """A lock lives until every copy of its descriptor is closed: a forked child must not outlive its parent with it."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -83,7 +83,8 @@ def study_lock(path: Path, study: str, *, wait: bool) -> Iterator[None]:
             )
         except BlockingIOError:
             raise StoreBusy(_who(study, _holder(path))) from None
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), "kind": "call" if wait else "run"}
+        kind = "call" if wait else "run"
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), "kind": kind}
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, it only stays anonymous
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(holder).encode("ascii"), 0)

@@ -7,9 +7,12 @@ from pathlib import Path
 from foretell.errors import StoreOnNetwork
 
 _NETWORK = frozenset(
-    "9p afs beegfs ceph cifs davfs fuse.ceph fuse.cephfs fuse.gcsfuse fuse.glusterfs fuse.juicefs fuse.rclone fuse.s3fs "
-    "fuse.sshfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 panfs smb3 smbfs sshfs wekafs".split()
-)
+    (
+        "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs",
+        "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "panfs",
+        "smb3", "smbfs", "wekafs",
+    )
+)  # fmt: skip
 
 
 def mount_table() -> str:
@@ -42,8 +45,8 @@ def refuse_network(folder: Path) -> None:
     kind = file_system(folder)
     if kind in _NETWORK:
         raise StoreOnNetwork(
-            f"{folder} lies on a network file system ({kind}), where the locks that keep a store whole cannot be trusted. "
-            f"Choose a folder on a local disk of this machine for the store, and copy it over when the study is done."
+            f"{folder} lies on a network file system ({kind}), where the locks that keep a store whole cannot be "
+            f"trusted. Choose a folder on a local disk of this machine, and copy it over when the study is done."
         )
 
 

@@ -31,7 +31,7 @@ class _Untyped(UserDefinedType[float]):
         return ""
 
 
-_NUMBER = sa.Double().with_variant(_Untyped(), "sqlite")
+_NUMBER: sa.types.TypeEngine[float] = sa.Double().with_variant(_Untyped(), "sqlite")
 METADATA = sa.MetaData()
 
 STUDY = Table(
@@ -98,7 +98,8 @@ _EVENTS = _between(EVENT, "sequence", "time", "kind", "trial", "attempt", "data"
 _REPORTS = _between(REPORT, "sequence", "time", "trial", "attempt", "step", "seconds")
 _METRICS = _between(METRIC, "sequence", "name_id", "value")
 _ENDS = tuple(
-    sa.select(sa.func.max(table.c.sequence)).where(table.c.study_id == sa.bindparam("study")) for table in (EVENT, REPORT)
+    sa.select(sa.func.max(table.c.sequence)).where(table.c.study_id == sa.bindparam("study"))
+    for table in (EVENT, REPORT)
 )
 
 
@@ -202,10 +203,7 @@ def _number(value: float) -> float | None:
 
 def _number_of(connection: Connection, name: str) -> int:
     """The number of a metric's name, which gets one if it has none."""
-    chosen = sa.select(METRIC_NAME.c.id).where(METRIC_NAME.c.name == name)
-    number = connection.scalar(chosen)
+    number: int | None = connection.scalar(sa.select(METRIC_NAME.c.id).where(METRIC_NAME.c.name == name))
     if number is None:
-        connection.execute(sa.insert(METRIC_NAME), {"name": name})
-        number = connection.scalar(chosen)
-    assert number is not None, "a name that was just inserted is there"
+        number = connection.scalars(sa.insert(METRIC_NAME).returning(METRIC_NAME.c.id), {"name": name}).one()
     return number

@@ -15,3 +15,11 @@ class Terminator(Protocol):
 
     def check(self, record: Record, context: Context) -> Verdict:
         """The verdict; one that stops ends the study after what runs has been paused or stopped."""
+
+
+def spent(what: str, value: float, limit: float, record: Record) -> Verdict:
+    """The verdict that ends a study whose budget is spent."""
+    best, found = record.best, "without a result"
+    if best is not None:
+        found = f"with {record.objective.metric} {record.objective.value(record.losses[best]):.4g} by trial {best}"
+    return Verdict("stop", "budget", f"the budget of {what} is spent, {found}", value=float(value), limit=float(limit))

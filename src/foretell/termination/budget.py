@@ -8,9 +8,10 @@ from typing import final
 from foretell.budget import duration
 from foretell.context import Context
 from foretell.record import Record
+from foretell.termination import spent
 from foretell.trial import CONTINUE, Verdict
 
-__all__ = ["BudgetSpent", "spent"]
+__all__ = ["BudgetSpent"]
 
 
 @final
@@ -29,11 +30,3 @@ class BudgetSpent:
         if budget.epochs is not None and record.epochs_spent >= budget.epochs:
             return spent(f"{budget.epochs} epochs", record.epochs_spent, budget.epochs, record)
         return CONTINUE
-
-
-def spent(what: str, value: float, limit: float, record: Record) -> Verdict:
-    """The verdict that ends a study whose budget is spent."""
-    best, found = record.best, "without a result"
-    if best is not None:
-        found = f"with {record.objective.metric} {record.objective.value(record.losses[best]):.4g} by trial {best}"
-    return Verdict("stop", "budget", f"the budget of {what} is spent, {found}", value=float(value), limit=float(limit))

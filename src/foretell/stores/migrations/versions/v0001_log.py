@@ -162,18 +162,24 @@ VIEWS = (
     CREATE VIEW checkpoint AS
     SELECT
         study.name AS study,
-        event.trial,
-        event.attempt,
-        json_extract(data, '$.step') AS step,
-        json_extract(data, '$.folder') AS folder,
-        json_extract(data, '$.digest') AS digest,
-        json_extract(data, '$.newest') AS newest,
-        json_extract(data, '$.best') AS best,
-        json_extract(data, '$.seconds') AS seconds,
-        event.time
-    FROM event
-    JOIN study ON study.id = event.study_id
-    WHERE event.kind = 'Saved'
+        saved.trial,
+        saved.attempt,
+        json_extract(saved.data, '$.step') AS step,
+        json_extract(saved.data, '$.folder') AS folder,
+        json_extract(saved.data, '$.digest') AS digest,
+        json_extract(saved.data, '$.newest') AS newest,
+        json_extract(saved.data, '$.best') AS best,
+        json_extract(saved.data, '$.seconds') AS seconds,
+        saved.time AS saved,
+        (
+            SELECT min(later.time) FROM event AS later
+            WHERE later.study_id = saved.study_id AND later.trial = saved.trial AND later.kind = 'Dropped'
+                AND later.sequence > saved.sequence
+                AND json_extract(later.data, '$.folder') = json_extract(saved.data, '$.folder')
+        ) AS dropped
+    FROM event AS saved
+    JOIN study ON study.id = saved.study_id
+    WHERE saved.kind = 'Saved'
     """,
 )
 
