@@ -17,8 +17,7 @@ def retain(journal: Journal, trial: int, keep: int) -> None:
     best = kept["best"].folder if usable else None
     for folder in {saved.folder for saved in kept.values()} - {best}:
         _drop(journal, trial, folder)
-    holders = [number for number in record.checkpoints if record.states[number].ended]
-    holders.sort(key=lambda number: (record.losses[number], number))
+    holders = sorted(record.keepers, key=lambda number: (record.losses[number], number))
     for number in holders[max(1, keep) :]:
         _drop(journal, number, record.checkpoints[number]["best"].folder)
 

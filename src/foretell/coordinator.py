@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -98,6 +99,7 @@ class Coordinator:
         self.busy = False
         self._executor: Executor | Desk | None = None
         self._workers = 1
+        self._looked_at = 0.0
         self._started_at: dict[int, float] = {}
         self._resume_cost: dict[int, float] = {}
 
@@ -270,8 +272,10 @@ class Coordinator:
 
     def _requested(self) -> Verdict:
         """A request from outside: a file named `stop` in the study's folder, which `foretell stop` makes."""
-        if self.journal.store.folder is None:
+        now = time.monotonic()
+        if self.journal.store.folder is None or now < self._looked_at + _TICK:
             return CONTINUE
+        self._looked_at = now
         path = self.record.folder / "stop"
         if not path.exists():
             return CONTINUE
@@ -346,8 +350,8 @@ class Coordinator:
 
     def _report(self, event: events.Reported) -> None:
         curve = self.record.curves[event.trial]
-        if self.record.objective.metric in event.metrics and len(curve) and event.step <= curve[-1].step:
-            raise ReportError(f"Trial {event.trial} reported step {event.step} after step {curve[-1].step}.")
+        if self.record.objective.metric in event.metrics and len(curve) and event.step <= curve.last.step:
+            raise ReportError(f"Trial {event.trial} reported step {event.step} after step {curve.last.step}.")
         self.journal.log(event)
         self._answer(event.trial, self._standing(event.trial))
 
@@ -398,7 +402,7 @@ class Coordinator:
         cost, step, curve = self._resume_cost.pop(number, 0.0), self.record.steps[number], self.record.curves[number]
         if until is None or until <= step or not cost or not len(curve):
             return until
-        epoch = curve[-1].seconds / max(1, curve[-1].step)
+        epoch = curve.last.seconds / max(1, curve.last.step)
         if epoch <= 0:
             return until
         stretched = max(until, step + math.ceil(_SLICE_PER_RESUME * cost / epoch))

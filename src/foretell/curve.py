@@ -27,18 +27,19 @@ class Curve:
     Non-finite losses are kept (a curve tells what happened) but are never the best and never an improvement.
     """
 
-    __slots__ = ("_best_index", "_columns", "_length")
+    __slots__ = ("_best_index", "_columns", "_last", "_length")
 
     def __init__(self, points: Iterable[Point | tuple[int, float, float]] = ()) -> None:
         self._columns = np.empty((3, _FIRST_CAPACITY))
         self._length = 0
+        self._last = Point(0, math.nan, 0.0)
         self._best_index = -1
         for point in points:
             self.append(*point)
 
     def append(self, step: int, loss: float, seconds: float = 0.0) -> None:
         """Add one point; `step` must be greater than every earlier one."""
-        assert self._length == 0 or step > self._columns[0, self._length - 1], "steps of a curve increase"
+        assert self._length == 0 or step > self._last.step, "steps of a curve increase"
         if self._length == self._columns.shape[1]:
             grown = np.empty((3, 2 * self._length))
             grown[:, : self._length] = self._columns
@@ -46,6 +47,7 @@ class Curve:
         self._columns[:, self._length] = step, loss, seconds
         if math.isfinite(loss) and (self._best_index < 0 or loss < self._columns[1, self._best_index]):
             self._best_index = self._length
+        self._last = Point(step, loss, seconds)
         self._length += 1
 
     def truncate(self, step: int) -> Curve:
@@ -67,6 +69,12 @@ class Curve:
 
     def __repr__(self) -> str:
         return f"Curve({len(self)} points, best {self.best:g})" if self._length else "Curve(empty)"
+
+    @property
+    def last(self) -> Point:
+        """The newest point, without a look into the columns."""
+        assert self._length, "an empty curve has no last point"
+        return self._last
 
     @property
     def steps(self) -> NDArray[np.int64]:

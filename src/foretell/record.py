@@ -7,6 +7,7 @@ Members that need more than its columns keep their memory here as folds of their
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,14 @@ class Observed:
 FoldEvent = Event | Observed
 
 
+class MetricColumns(NamedTuple):
+    """Every report of one metric, in the user's units and in the order they came."""
+
+    trials: array[int]
+    steps: array[int]
+    values: array[float]
+
+
 class Progress(NamedTuple):
     """How a study went, by report of its objective.
 
@@ -52,6 +61,26 @@ class Progress(NamedTuple):
     epochs: NDArray[np.int64]
     seconds: NDArray[np.float64]
     best: NDArray[np.float64]
+
+
+class Saving(NamedTuple):
+    """What early termination saved.
+
+    Args:
+        trained: epochs trained over all trials.
+        in_full: epochs if every trial that was started had been trained to its horizon.
+    """
+
+    trained: int
+    in_full: int
+
+    @property
+    def share(self) -> float:
+        """Of the epochs in full that were not trained, in [0, 1]."""
+        return max(0.0, 1 - self.trained / self.in_full) if self.in_full else 0.0
+
+    def __str__(self) -> str:
+        return f"Early termination saved {self.share:.0%}: {self.trained:,} of {self.in_full:,} epochs were trained."
 
 
 @runtime_checkable
@@ -94,15 +123,16 @@ class Record:
         self.errors: dict[int, str] = {}
         self.checkpoints: dict[int, dict[str, events.Saved]] = {}
         self.encoded = Column(np.float64, max(1, len(space)))
-        self.steps = Column(np.int64)
-        self.attempts = Column(np.int64)
+        self.steps: list[int] = []
+        self.attempts: list[int] = []
+        self.costs: list[float] = []
         self.losses = Column(np.float64)  # the loss that is the trial's value; infinity before the first
-        self.costs = Column(np.float64)
-        self.metrics: dict[str, tuple[Column, Column, Column]] = {}  # name -> (trial, step, value) of every report
+        self.metrics: dict[str, MetricColumns] = {}
         self.running: dict[int, None] = {}  # ordered sets
         self.paused: dict[int, None] = {}
         self.ready: dict[int, None] = {}  # queued, or paused before their grant was used up
         self.counts = dict.fromkeys(State, 0)
+        self.keepers: set[int] = set()  # ended trials whose best weights are on disk
         self.origins: dict[str, int] = {}
         self.epochs_spent = 0
         self.verified: events.Verified | None = None
@@ -110,8 +140,9 @@ class Record:
         self.code = ""
         self.started = 0  # trials that a worker was ever given
         self._seconds_before, self._session_start, self._last_time = 0.0, math.nan, 0.0
-        self._log_trial, self._log_step = Column(np.int32), Column(np.int32)
-        self._log_loss, self._log_seconds = Column(np.float64), Column(np.float64)
+        # One line an event: step -1 marks one that is no report, and its trial is then its place among those.
+        self._log_trial, self._log_step = array("i"), array("i")
+        self._log_loss, self._log_seconds = array("d"), array("d")
         self._log_other: list[Event] = []
         self._folds: dict[int, list[Any]] = {}
 
@@ -174,6 +205,12 @@ class Record:
         """The lowest loss that any trial has reached so far, or infinity."""
         return float(self.losses.array.min()) if len(self) else math.inf
 
+    @property
+    def saving(self) -> Saving:
+        """What early termination saved; trials that failed before they said how long they are count as trained."""
+        horizons = (horizon for horizon, attempts in zip(self.horizons, self.attempts, strict=True) if attempts)
+        return Saving(self.epochs_spent, max(self.epochs_spent, sum(horizon or 0 for horizon in horizons)))
+
     def epochs_reserved(self) -> int:
         """Epochs that running trials may still train under their grants; one for each that has not opened yet."""
         reserved = 0
@@ -197,7 +234,7 @@ class Record:
         seen: dict[int, int] = {}
         rows, epochs, best = [], 0, math.inf
         columns = (self._log_trial, self._log_step, self._log_loss, self._log_seconds)
-        for trial, step, loss, seconds in zip(*(column.array.tolist() for column in columns), strict=True):
+        for trial, step, loss, seconds in zip(*columns, strict=True):
             if step >= 0:
                 epochs += max(0, step - seen.get(trial, 0))
                 seen[trial] = step
@@ -216,8 +253,7 @@ class Record:
         """The event at a position of the log; reports come as `Observed`."""
         step = self._log_step[position]
         if step < 0:
-            other: int = self._log_trial[position]
-            return self._log_other[other]
+            return self._log_other[self._log_trial[position]]
         return Observed(self._log_trial[position], step, self._log_loss[position])
 
     def state(self, member: Fold) -> Any:
@@ -303,10 +339,10 @@ class Record:
             latest[name] = value
             columns = self.metrics.get(name)
             if columns is None:
-                columns = self.metrics[name] = (Column(np.int32), Column(np.int32), Column(np.float64))
-            columns[0].append(number)
-            columns[1].append(event.step)
-            columns[2].append(value)
+                columns = self.metrics[name] = MetricColumns(array("i"), array("i"), array("d"))
+            columns.trials.append(number)
+            columns.steps.append(event.step)
+            columns.values.append(value)
         self._advance(number, event.step)
         objective = event.metrics.get(self.objective.metric)
         if objective is not None:
@@ -328,6 +364,8 @@ class Record:
             del kept[kind]
         if not kept:
             self.checkpoints.pop(event.trial, None)
+        if "best" not in kept:
+            self.keepers.discard(event.trial)
 
     def _ended(self, event: events.Ended) -> None:
         number = event.trial
@@ -339,6 +377,8 @@ class Record:
             self.failures[number] += 1
             self.errors[number] = event.error
         self._move(number, event.state)
+        if event.state.ended and "best" in self.checkpoints.get(number, {}):
+            self.keepers.add(number)
         self._revalue(number)
         if event.state.ended and event.state not in (State.DONE, State.STOPPED):
             self.losses[number] = math.inf
@@ -351,7 +391,6 @@ class Record:
         self._seconds_before, self._session_start = self.seconds(), math.nan
 
     def _append(self, trial: int, step: int, loss: float) -> None:
-        """One line of the log; step -1 marks an event other than a report, and `trial` is its place among those."""
         self._log_trial.append(trial)
         self._log_step.append(step)
         self._log_loss.append(loss)
@@ -366,7 +405,7 @@ class Record:
     def _revalue(self, number: int) -> None:
         curve = self.curves[number]
         best = self.value_mode == "best" or (self.value_mode == "auto" and self.tracked[number])
-        loss = curve.best if best or not len(curve) else curve[-1].loss
+        loss = curve.best if best or not len(curve) else curve.last.loss
         self.losses[number] = loss if math.isfinite(loss) else math.inf
 
     def _move(self, number: int, state: State) -> None:

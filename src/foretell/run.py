@@ -106,7 +106,7 @@ class Run:
         self._keeper = Keeper(checkpoints, str(task.attempt), task.restore)
         self._curve = Curve(task.curve)
         self._rule_state = self._replayed_rule()
-        self._elapsed_before = self._curve[-1].seconds if len(self._curve) else 0.0
+        self._elapsed_before = self._curve.last.seconds if len(self._curve) else 0.0
         self._begun = time.monotonic()
         self._rng: np.random.Generator | None = None
         self._pending: dict[str, float] = {}
@@ -287,9 +287,9 @@ class Run:
     def _decide(self) -> None:
         assert self._objective is not None
         loss = self._objective.loss(self._pending[self._objective.metric])
-        if len(self._curve) and self._pending_step <= self._curve[-1].step:
+        if len(self._curve) and self._pending_step <= self._curve.last.step:
             raise ReportError(
-                f"Step {self._pending_step} comes after step {self._curve[-1].step}: steps go up. "
+                f"Step {self._pending_step} comes after step {self._curve.last.step}: steps go up. "
                 "A report before the loop takes step=0."
             )
         self._open(None)
@@ -307,7 +307,7 @@ class Run:
 
     def _judge(self, loss: float) -> Verdict:
         assert self._objective is not None
-        metric, point = self._objective.metric, self._curve[-1]
+        metric, point = self._objective.metric, self._curve.last
         if not math.isfinite(loss):
             value = self._objective.value(loss)
             reason = f"{metric} is {value} at epoch {point.step}"
@@ -361,7 +361,7 @@ class Run:
         assert self._epoch is not None
         self._flush()
         self.step = self._epoch
-        if len(self._curve) and self._curve[-1].step == self.step == self._curve.best_step:
+        if len(self._curve) and self._curve.last.step == self.step == self._curve.best_step:
             self._keeper.remember_best(self.step)
         self._write_log()
         if self.step == self._horizon and self.verdict.action == "pause":

@@ -24,7 +24,7 @@ from foretell.executors import Executor, Message, Reply, Task, Work
 from foretell.journal import Journal
 from foretell.objective import Objective
 from foretell.progress import Watcher, automatic
-from foretell.record import Record, Trials, ValueMode
+from foretell.record import Record, Saving, Trials, ValueMode
 from foretell.run import Run
 from foretell.samplers import Sampler
 from foretell.schedulers import Scheduler
@@ -186,6 +186,11 @@ class Study:
         """What `verify` measured, or None."""
         verified = self.record.verified
         return None if verified is None else Verification(verified.trial, verified.value, repeated=True)
+
+    @property
+    def saving(self) -> Saving:
+        """Epochs trained against epochs if every trial had been trained in full."""
+        return self.record.saving
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {self.objective.direction} {self.objective.metric}, {self.trials!r})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal, NoReturn, final
 
@@ -67,7 +67,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without what is empty."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
+        return {name: value for name in _VERDICT_FIELDS if (value := getattr(self, name)) not in (None, "", {})}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Verdict:
@@ -75,6 +75,7 @@ class Verdict:
         return cls(**data)
 
 
+_VERDICT_FIELDS = tuple(field.name for field in fields(Verdict))
 CONTINUE = Verdict()
 
 

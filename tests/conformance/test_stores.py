@@ -28,7 +28,9 @@ Open = Callable[[], Store]
 FLOATS = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 1e308, 5e-324, 2.0**53 + 2, 3.0])
 COUNTS = st.integers(0, 2**62)
 TEXTS = st.text() | st.sampled_from(["", "~float", "nul \x00", "\ud800 alone", "val/acc"])
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["loss", "val/acc", "Größe", "~"])
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["loss", "val/acc", "Größe", "~"]
+)
 SCALARS = st.none() | st.booleans() | st.integers() | FLOATS | TEXTS
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6

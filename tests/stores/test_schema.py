@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from foretell import Space
 from foretell.objective import Objective
 from foretell.record import Record
+from foretell.space import Float, Int, Space
 from foretell.stores import _connections, _tables
 from foretell.stores.sqlite import SQLiteStore
 from tests.stores import golden
@@ -101,7 +101,7 @@ def test_a_store_of_an_earlier_version_keeps_its_log(path: Path, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def record() -> Record:
-    folded = Record(Space(lr=(1e-4, 0.1), layers=(1, 8)), Objective("val_loss"))
+    folded = Record(Space(lr=Float(1e-4, 0.1), layers=Int(1, 8)), Objective("val_loss"))
     for entry in golden.ENTRIES:
         folded.apply(entry.event, entry.time)
     return folded
@@ -120,7 +120,10 @@ def test_trials_are_those_of_the_record(database: sqlite3.Connection, record: Re
 def test_curves_are_those_of_the_record(database: sqlite3.Connection, record: Record) -> None:
     query = "SELECT step, value, seconds FROM curve WHERE trial = ? AND metric = 'val_loss' ORDER BY sequence"
     for trial in record.trials:
-        points = [(step, math.nan if value is None else value, s) for step, value, s in database.execute(query, [trial.number])]
+        points = [
+            (step, math.nan if value is None else value, s)
+            for step, value, s in database.execute(query, [trial.number])
+        ]
         assert repr(points) == repr([tuple(point) for point in trial.curve])
 
 
@@ -153,7 +156,9 @@ def test_summary_ignores_what_is_no_number(
 
 
 def test_attempts_say_how_they_ended(database: sqlite3.Connection) -> None:
-    rows = database.execute("SELECT trial, attempt, state, first_step, step, cause FROM attempt ORDER BY 1, 2").fetchall()
+    rows = database.execute(
+        "SELECT trial, attempt, state, first_step, step, cause FROM attempt ORDER BY 1, 2"
+    ).fetchall()
     assert [tuple(row) for row in rows] == [
         (0, 1, "queued", 0, 2, "signal"),
         (0, 2, "stopped", 2, 4, None),

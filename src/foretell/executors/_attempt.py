@@ -18,7 +18,7 @@ from foretell.attempt import attempt
 from foretell.errors import TrainingError
 from foretell.events import Event
 from foretell.executors import Reply, Task
-from foretell.trial import State, Verdict
+from foretell.trial import CONTINUE, State, Verdict
 
 LENGTH = struct.Struct("<I")
 CHECK_IN = "check in"  # the coordinator wants to be asked at the next epoch boundary
@@ -32,7 +32,16 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
 def reply_to_json(reply: Reply) -> dict[str, Any]:
     """A reply as plain data."""
+    if reply.verdict is CONTINUE:  # nearly every answer: keep it short
+        return {"until": reply.until}
     return {"until": reply.until, "verdict": reply.verdict.to_json(), "keep": reply.keep}
+
+
+def reply_from_json(data: Mapping[str, Any]) -> Reply:
+    """The inverse of `reply_to_json`."""
+    if "verdict" not in data:
+        return Reply(data["until"])
+    return Reply(data["until"], Verdict.from_json(data["verdict"]), data["keep"])
 
 
 @final
@@ -58,7 +67,7 @@ class SocketLink:
             if CHECK_IN in answer:
                 self._check_in = True
                 continue
-            return Reply(answer["until"], Verdict.from_json(answer["verdict"]), answer["keep"])
+            return reply_from_json(answer)
 
     def asked(self) -> bool:
         """Whether the coordinator wants to be asked; looks at the socket without waiting."""

@@ -68,6 +68,8 @@ class Processes:
         self._by_pid: dict[int, _Running] = {}
         self._killed: set[int] = set()
         self._oom_kills = _oom_kills()
+        self._selector = selectors.DefaultSelector()
+        self._watched: tuple[int, ...] = ()  # descriptors of the launcher in the selector
         self._launcher: Launcher | None = None
         self._deliver: Deliver | None = None
 
@@ -101,7 +103,8 @@ class Processes:
         environment = {**task.environment, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})}
         child = self._launcher.spawn(asdict(task), environment=environment, log=log)
         child.channel.setblocking(False)
-        self._runs[task.trial] = self._by_pid[child.pid] = _Running(task, child, log, gpus)
+        run = self._runs[task.trial] = self._by_pid[child.pid] = _Running(task, child, log, gpus)
+        self._selector.register(child.channel, selectors.EVENT_READ, run)
 
     def reply(self, trial: int, reply: Reply) -> None:
         """Answer an attempt; one that has died meanwhile is told by its exit."""
@@ -122,18 +125,23 @@ class Processes:
         """Deliver everything that has come since the last time, waiting for the first of it."""
         assert self._launcher is not None
         assert self._deliver is not None
-        with selectors.DefaultSelector() as selector:
-            for number in self._launcher.filenos():
-                selector.register(number, selectors.EVENT_READ)
-            for run in self._by_pid.values():
-                if run.child.channel.fileno() >= 0:
-                    selector.register(run.child.channel, selectors.EVENT_READ, run)
-            ready = [key.data for key, _ in selector.select(timeout) if key.data is not None]
+        self._watch(self._launcher.filenos())
+        ready = [key.data for key, _ in self._selector.select(timeout) if key.data is not None]
         messages = [message for run in ready for message in self._read(run)]
         for pid, code in self._launcher.exits():
             messages += self._exited(pid, code)
         if messages:
             self._deliver(messages)
+
+    def _watch(self, descriptors: tuple[int, ...]) -> None:
+        """The launcher's descriptors change when its template dies."""
+        if descriptors == self._watched:
+            return
+        for number in set(self._watched) - set(descriptors):
+            self._selector.unregister(number)
+        for number in set(descriptors) - set(self._watched):
+            self._selector.register(number, selectors.EVENT_READ)
+        self._watched = descriptors
 
     def now(self) -> float:
         """Seconds since the epoch, on a clock that never goes back."""
@@ -142,7 +150,8 @@ class Processes:
     def close(self) -> None:
         """End every process that is left, and the template."""
         for run in self._by_pid.values():
-            run.child.channel.close()
+            self._hang_up(run)
+        self._selector.close()
         if self._launcher is not None:
             self._launcher.close()
         self._runs.clear()
@@ -166,7 +175,7 @@ class Processes:
         except OSError:
             data = b""
         if not data:
-            run.child.channel.close()
+            self._hang_up(run)
             return []
         run.received += data
         messages = []
@@ -184,6 +193,11 @@ class Processes:
             messages.append(Message(run.task.trial, run.task.attempt, event))
         return messages
 
+    def _hang_up(self, run: _Running) -> None:
+        if run.child.channel.fileno() >= 0:
+            self._selector.unregister(run.child.channel)
+            run.child.channel.close()
+
     def _exited(self, pid: int, code: int) -> list[Message]:
         run = self._by_pid.pop(pid, None)
         if run is None:
@@ -193,7 +207,7 @@ class Processes:
             before = len(messages), len(run.received)
             messages += self._read(run)
             if (len(messages), len(run.received)) == before:
-                run.child.channel.close()
+                self._hang_up(run)
         self._free_gpus += run.gpus
         trial = run.task.trial
         if self._runs.get(trial) is run:

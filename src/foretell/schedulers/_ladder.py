@@ -54,6 +54,11 @@ class Rung:
         """How many members have a finite loss, and so may be promoted at all."""
         return bisect_left(self.members, (math.inf, -1))
 
+    def waits(self, member: Member) -> bool:
+        """Whether a member has been neither promoted nor ended."""
+        index = bisect_left(self.waiting, member)
+        return index < len(self.waiting) and self.waiting[index] == member
+
     def rank(self, member: Member) -> int:
         """How many members are better."""
         return bisect_left(self.members, member)

@@ -80,7 +80,7 @@ class ASHA:
         rung, member = standing
         rank, total = rung.rank(member), len(rung.members)
         place = f"{_ordinal(rank + 1)} of {total} runs at epoch {step}"
-        if member not in rung.waiting or ladder.promotable(rung, member):
+        if not rung.waits(member) or ladder.promotable(rung, member):
             return Grant(upper, f"{place}: goes on", value=member[0])
         places = total // self.reduction_factor
         if not record.can_pause[trial] and (total < self.reduction_factor or rank < places):

@@ -8,7 +8,7 @@ from typing import final
 
 from foretell.context import Context
 from foretell.errors import StudyError
-from foretell.events import Created, Opened
+from foretell.events import Created, Ended, Opened, Started
 from foretell.record import FoldEvent, Record
 from foretell.schedulers import Action, Grant, Resume, Start
 from foretell.schedulers._ladder import Ladder
@@ -35,7 +35,9 @@ class _Brackets:
     """The brackets opened so far; which trial belongs to which."""
 
     deepest: int | None = None  # s_max, known once a horizon is
-    opened: list[_Bracket] = field(default_factory=list)
+    opened: int = 0
+    filling: _Bracket | None = None
+    unfinished: list[_Bracket] = field(default_factory=list)
     of_trial: dict[int, _Bracket] = field(default_factory=dict)
 
 
@@ -81,16 +83,18 @@ class Hyperband:
         if isinstance(event, Opened) and event.horizon is not None:
             if state.deepest is None:
                 state.deepest = self._deepest(event.horizon)
-                first = state.opened[0]
+                first = bracket_or_none
                 first.depth, first.size = state.deepest, self._size(state.deepest, state.deepest)
             levels = self._levels(event.horizon, bracket_or_none.depth)
         bracket_or_none.ladder.update(event, levels)
+        if isinstance(event, Started | Ended) and self._finished(bracket_or_none):
+            state.unfinished = [bracket for bracket in state.unfinished if bracket is not bracket_or_none]
         return state
 
     def next(self, record: Record, context: Context) -> Action:
         """A promoted trial of the oldest bracket that has one, else a new trial for the bracket that is filling."""
         state: _Brackets = record.state(self)
-        for bracket in state.opened:
+        for bracket in state.unfinished:
             for level, rung in enumerate(bracket.ladder.rungs):
                 for member in rung.waiting[: context.workers + 1]:
                     if not self._promoted(bracket, level, member):
@@ -110,7 +114,7 @@ class Hyperband:
             return Grant(upper)
         rung, member = standing
         level = len(ladder.entered[trial]) - 1
-        if member not in rung.waiting or self._promoted(bracket, level, member):
+        if not rung.waits(member) or self._promoted(bracket, level, member):
             return Grant(upper, f"promoted in its bracket at epoch {step}", value=member[0])
         rank, total = rung.rank(member), len(rung.members)
         if not record.can_pause[trial] and (total < self.reduction_factor or rank < total // self.reduction_factor):
@@ -119,19 +123,36 @@ class Hyperband:
 
     def _promoted(self, bracket: _Bracket, level: int, member: tuple[float, int]) -> bool:
         rung = bracket.ladder.rungs[level]
-        expected = bracket.size // self.reduction_factor**level
-        if level:  # failed runs are not promoted, so fewer may come
-            expected = min(expected, bracket.ladder.rungs[level - 1].finite())
         keep = bracket.size // self.reduction_factor ** (level + 1)
-        return len(rung.members) >= expected and math.isfinite(member[0]) and rung.rank(member) < max(1, keep)
+        return len(rung.members) >= self._expected(bracket, level) and math.isfinite(member[0]) and rung.rank(member) < max(1, keep)
+
+    def _expected(self, bracket: _Bracket, level: int) -> int:
+        """How many trials come to a rung; failed ones are not promoted, so it may be fewer than the bracket foresees."""
+        expected = bracket.size // self.reduction_factor**level
+        return min(expected, bracket.ladder.rungs[level - 1].finite()) if level else expected
+
+    def _finished(self, bracket: _Bracket) -> bool:
+        """Whether the bracket is full and everybody who may go on from one of its rungs has done so."""
+        ladder = bracket.ladder
+        levels = max((len(epochs) for epochs in ladder.epochs.values()), default=0)
+        arrived = len(bracket.trials) >= bracket.size and len(ladder.rungs) >= levels
+        return arrived and all(
+            len(rung.members) >= self._expected(bracket, level)
+            and not (rung.waiting and self._promoted(bracket, level, rung.waiting[0]))
+            for level, rung in enumerate(ladder.rungs)
+        )
 
     def _filling(self, state: _Brackets) -> _Bracket:
-        if state.opened and (state.deepest is None or len(state.opened[-1].trials) < state.opened[-1].size):
-            return state.opened[-1]
+        """The bracket that a new trial belongs to; the first takes all comers until a horizon is known."""
+        filling = state.filling
+        if filling is not None and (state.deepest is None or len(filling.trials) < filling.size):
+            return filling
         deepest = state.deepest or 0
-        depth = deepest - len(state.opened) % (deepest + 1)
-        state.opened.append(_Bracket(depth, self._size(deepest, depth), Ladder(self.reduction_factor)))
-        return state.opened[-1]
+        depth = deepest - state.opened % (deepest + 1)
+        state.filling = _Bracket(depth, self._size(deepest, depth), Ladder(self.reduction_factor))
+        state.unfinished.append(state.filling)
+        state.opened += 1
+        return state.filling
 
     def _deepest(self, horizon: int) -> int:
         return max(0, math.floor(math.log(max(1.0, horizon / self.first_rung), self.reduction_factor) + 1e-9))

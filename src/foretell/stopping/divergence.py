@@ -32,7 +32,7 @@ class Divergence(StoppingRule):
 
     def check(self, curve: Curve, state: None, context: RunContext) -> Verdict:
         """Stop at the first point past the limit."""
-        point, objective = curve[-1], context.objective
+        point, objective = curve.last, context.objective
         if not point.loss > objective.loss(self.limit):
             return CONTINUE
         value = objective.value(point.loss)

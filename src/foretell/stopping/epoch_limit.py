@@ -29,7 +29,7 @@ class EpochLimit(StoppingRule):
 
     def check(self, curve: Curve, state: None, context: RunContext) -> Verdict:
         """Stop when the epochs are used up."""
-        step = curve[-1].step
+        step = curve.last.step
         if step < self.epochs:
             return CONTINUE
         reason = f"epoch {step} reached the limit of {self.epochs} epochs"

@@ -54,14 +54,14 @@ class Patience(StoppingRule):
         """Stop when the patience is used up."""
         if state["waited"] < self.checks:
             return CONTINUE
-        step, objective, best = curve[-1].step, context.objective, state["best"]
+        step, objective, best = curve.last.step, context.objective, state["best"]
         if best is None:
             reason = f"{objective.metric} was not finite for {self.checks} checks, at epoch {step}"
             return Verdict("stop", "patience", reason, step=step)
         value = objective.value(best)
         margin = f" by more than {self.min_delta:g}{' of it' if self.relative else ''}" if self.min_delta else ""
         reason = f"{objective.metric} has not beaten {value:.4g}{margin} for {self.checks} checks, at epoch {step}"
-        current = objective.value(curve[-1].loss)
+        current = objective.value(curve.last.loss)
         return Verdict("stop", "patience", reason, step=step, value=current, limit=value, evidence=dict(state))
 
     def _gain(self, best: float) -> float:

@@ -30,7 +30,7 @@ class Threshold(StoppingRule):
 
     def check(self, curve: Curve, state: None, context: RunContext) -> Verdict:
         """Stop at the first point that reaches the limit; NaN never does."""
-        point, objective = curve[-1], context.objective
+        point, objective = curve.last, context.objective
         if not point.loss <= objective.loss(self.limit):
             return CONTINUE
         value = objective.value(point.loss)

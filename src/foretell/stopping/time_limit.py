@@ -31,7 +31,7 @@ class TimeLimit(StoppingRule):
 
     def check(self, curve: Curve, state: None, context: RunContext) -> Verdict:
         """Stop when the time is used up."""
-        point = curve[-1]
+        point = curve.last
         if point.seconds < self.seconds:
             return CONTINUE
         reason = f"trained for {duration(point.seconds)}, the limit is {duration(self.seconds)}, at epoch {point.step}"

@@ -1,4 +1,4 @@
-"""The studies and logs in a store's SQLite file, by name; imported when a store is used, as SQLAlchemy takes its time."""
+"""The studies and logs in a store's SQLite file, by name; imported on first use, as SQLAlchemy takes its time."""
 
 from __future__ import annotations
 

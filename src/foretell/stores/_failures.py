@@ -39,6 +39,8 @@ def explained(file: Path, kept: str = "everything stored so far") -> Iterator[No
             raise busy(file) from error
         if isinstance(cause, OSError):
             raise _of_system(cause, file, kept) from error
+        if isinstance(cause, UnicodeDecodeError):
+            raise corrupt(file, "text that is no UTF-8") from error
         if isinstance(cause, sqlite3.Error):
             raise _of_sqlite(cause, file, kept) from error
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from operator import index
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -121,14 +122,16 @@ def rows(study: int, entries: Iterable[Entry]) -> Rows:
     for sequence, time, event in entries:
         key = {"study_id": study, "sequence": sequence}
         if type(event) is Reported:
-            place = {"trial": event.trial, "attempt": event.attempt, "step": event.step}
+            # The driver takes anything with a buffer for bytes, a NumPy integer too: only an int is an int to it.
+            place = {"trial": index(event.trial), "attempt": index(event.attempt), "step": index(event.step)}
             result.reports.append({**key, "time": float(time), **place, "seconds": _number(event.seconds)})
             for position, (name, value) in enumerate(event.metrics.items()):
                 result.metrics.append({**key, "position": position, "name_id": name, "value": _number(value)})
         else:
             data = to_json(event)
-            place = {name: data.pop(name, None) for name in ("kind", "trial", "attempt")}
-            result.events.append({**key, "time": float(time), **place, "data": dumps(data)})
+            row: dict[str, Any] = {"time": float(time), "kind": data.pop("kind")}
+            row |= {name: index(data.pop(name)) if name in data else None for name in ("trial", "attempt")}
+            result.events.append({**key, **row, "data": dumps(data)})
     return result
 
 
@@ -164,7 +167,7 @@ def end(connection: Connection, study: int) -> int:
 
 def metric_names(connection: Connection) -> dict[int, str]:
     """The names of all metrics by their numbers."""
-    return {number: name for number, name in connection.execute(sa.select(METRIC_NAME.c.id, METRIC_NAME.c.name))}
+    return {row.id: row.name for row in connection.execute(sa.select(METRIC_NAME.c.id, METRIC_NAME.c.name))}
 
 
 def read(connection: Connection, study: int, start: int, stop: int) -> list[Entry]:
