@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from foretell import checkpoint
-from foretell.checkpoint import Snapshot
+from foretell.checkpoint import Checkpoint, Snapshot
 from foretell.errors import CheckpointError
 
 _SHARE = 0.05  # of the run's time may go into checkpoints that nobody asked for
@@ -38,10 +38,19 @@ class Keeper:
         folder: where checkpoints go, or None to keep the best in memory alone.
         label: part of every checkpoint's name that no other attempt uses.
         restore: (folder, digest, step) of the checkpoints "newest" and "best" to go on from, or of "parent" to inherit.
+        must_restore: whether tracking without anything to restore is an error: untrained weights would be measured.
     """
 
-    def __init__(self, folder: Path | None, label: str, restore: Mapping[str, tuple[str, str, int]]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        label: str,
+        restore: Mapping[str, tuple[str, str, int]],
+        *,
+        must_restore: bool = False,
+    ) -> None:
         self._folder, self._label, self._sources = folder, label, dict(restore)
+        self._must_restore = must_restore
         self._objects: dict[str, Any] = {}
         self._best: tuple[int, Snapshot] | None = None
         self._best_saved: int | None = None  # step of the best checkpoint on disk
@@ -79,16 +88,18 @@ class Keeper:
             return self._resume()
         if "best" in self._sources:
             folder, digest, step = self._sources["best"]
-            snapshot, _ = checkpoint.read(Path(folder), digest)
-            common = {name: value for name, value in self._objects.items() if name in snapshot.objects}
-            wanted = Snapshot({name: snapshot.objects[name] for name in common}, {})
-            self.notes = checkpoint.restore(common, wanted, rng=False)
+            Checkpoint(Path(folder), digest, step).restore(**self._objects)
             return f"best weights of epoch {step}", {}
         if "parent" in self._sources:
             folder, digest, step = self._sources["parent"]
             snapshot, _ = checkpoint.read(Path(folder), digest)
             self.notes = checkpoint.restore(self._objects, snapshot, kind="inherit", rng=False)
             return f"inherited the weights of epoch {step}", {}
+        if self._must_restore:
+            raise CheckpointError(
+                "The winner's weights were not kept, so there is nothing to restore: call run.track in the training "
+                "function, or measure without run.track."
+            )
         return None, {}
 
     def _resume(self) -> tuple[str, dict[str, Any]]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 
 from foretell import events
+from foretell._faults import fault
 from foretell.journal import Journal
-from foretell.trial import State
+from foretell.trial import State, trial_name
+
+CHECKPOINTS = "checkpoints"  # folder of a trial's checkpoints, in the trial's own
 
 
 def retain(journal: Journal, trial: int, keep: int) -> None:
@@ -18,6 +21,7 @@ def retain(journal: Journal, trial: int, keep: int) -> None:
     for folder in {saved.folder for saved in kept.values()} - {best}:
         _drop(journal, trial, folder)
     holders = sorted(record.keepers, key=lambda number: (record.losses[number], number))
+    journal.after_commit(lambda: _sweep(journal, trial))
     for number in holders[max(1, keep) :]:
         _drop(journal, number, record.checkpoints[number]["best"].folder)
 
@@ -31,6 +35,16 @@ def replace_old(journal: Journal, saved: events.Saved) -> None:
         _delete(journal, folder)
 
 
+def _sweep(journal: Journal, trial: int) -> None:
+    """Whatever else lies in an ended trial's folder of checkpoints: a process was killed before it could say so."""
+    record = journal.record
+    folder = record.folder / trial_name(trial) / CHECKPOINTS
+    wanted = {record.folder / saved.folder for saved in record.checkpoints.get(trial, {}).values()}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path not in wanted:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _drop(journal: Journal, trial: int, folder: str) -> None:
     journal.log(events.Dropped(trial, folder))
     _delete(journal, folder)
@@ -38,4 +52,9 @@ def _drop(journal: Journal, trial: int, folder: str) -> None:
 
 def _delete(journal: Journal, folder: str) -> None:
     path = journal.record.folder / folder
-    journal.after_commit(lambda: shutil.rmtree(path, ignore_errors=True))
+
+    def delete() -> None:
+        fault("retention-before-delete")
+        shutil.rmtree(path, ignore_errors=True)
+
+    journal.after_commit(delete)

@@ -45,8 +45,10 @@ def attempt(work: Work, task: Task, link: Link) -> None:
     except KeyboardInterrupt:
         raise
     except SystemExit as error:
+        run.abandon()
         ended(State.FAILED, "exit", f"The training called sys.exit({error.code!r}).\n{traceback.format_exc()}")
     except Exception as error:  # whatever the user's code raises is an outcome of the trial
+        run.abandon()
         ended(State.FAILED, "oom" if is_out_of_memory(error) else "error", traceback.format_exc())
     else:
         ended(state)

@@ -89,6 +89,8 @@ class Budget:
 
 def _amount(number: str, unit: str, spec: str) -> tuple[str, float]:
     amount = float(number.replace("_", ""))
+    if not math.isfinite(amount):
+        raise BudgetError(f"The budget {spec!r} is beyond all counting: leave that limit out.")
     if unit in _SECONDS:
         return "seconds", amount * _SECONDS[unit]
     if unit in _COUNTS:

@@ -21,6 +21,7 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
+from foretell._faults import fault
 from foretell.adapters import Array, Kind, Tree, active, find
 from foretell.adapters._codec import Encoder, Entry, as_numpy, decode, read_arrays, write_arrays
 from foretell.adapters._trees import Memo, freeze, leaves, thaw
@@ -309,7 +310,9 @@ def _staged(folder: Path) -> Iterator[Path]:
         yield staging
         for path in (*staging.iterdir(), staging):
             _sync(path)
+        fault("checkpoint-before-rename")
         os.rename(staging, folder)
+        fault("checkpoint-after-rename")
         _sync(folder.parent)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)

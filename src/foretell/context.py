@@ -25,6 +25,7 @@ class Context:
         decision: number of this decision, so that equal histories give equal decisions.
         now: seconds on the executor's clock.
         workers: how many trainings may run at once.
+        complete: whether no new trial can be started any more: the budget's are all made, or the sampler is exhausted.
         sampler: the study's, for schedulers that propose by it.
         curve_model: the study's, or None.
     """
@@ -36,6 +37,7 @@ class Context:
     decision: int = 0
     now: float = 0.0
     workers: int = 1
+    complete: bool = False
     sampler: Any = None
     curve_model: Any = None
     _rng: np.random.Generator | None = None

@@ -20,20 +20,20 @@ import numpy as np
 from foretell import events
 from foretell._faults import fault
 from foretell._ledger import affordable, affordable_until
-from foretell._retention import replace_old, retain
+from foretell._retention import CHECKPOINTS, replace_old, retain
 from foretell.budget import Budget
 from foretell.context import Context
 from foretell.errors import ReportError, TrainingError
 from foretell.executors import Executor, Lost, Message, Reply, Task
 from foretell.journal import Journal
 from foretell.record import Record
-from foretell.run import SAVED_UNDER
 from foretell.samplers import Exhausted, Sampler
-from foretell.schedulers import Done, Resume, Scheduler, Start
+from foretell.schedulers import Done, Grant, Resume, Scheduler, Start
 from foretell.termination import Terminator, spent
-from foretell.trial import CONTINUE, State, Verdict
+from foretell.trial import CONTINUE, State, Verdict, trial_name
 
 _SLICE_PER_RESUME = 10  # a resumed slice trains at least this many times as long as resuming took
+_NOTICEABLE = 1.0  # seconds: resuming faster than this stretches nothing, so that short trainings repeat exactly
 _TICK = 0.25  # seconds between looks at the clock and at requests from outside
 _FAILURES_IN_A_ROW = 3
 
@@ -106,7 +106,9 @@ class Coordinator:
     # ------------------------------------------------------------------ sessions
 
     def begin_session(self, executor: Executor, code: str) -> None:
-        """Count wall-clock from here on."""
+        """Count wall-clock from here on; a request to stop that nobody was there to hear is void."""
+        if self.journal.store.folder is not None:
+            (self.record.folder / "stop").unlink(missing_ok=True)
         self._executor, self.journal.now = executor, executor.now()
         self.journal.log(events.SessionStarted(os.getpid(), code))
         self.journal.commit()
@@ -114,7 +116,10 @@ class Coordinator:
     def attend(self, desk: Desk) -> None:
         """Serve calls from outside `run`: answers go to the desk; what other processes wrote meanwhile is folded in."""
         self.journal.refresh()
-        self._executor, self._workers, self.closing = desk, desk.slots, CONTINUE
+        self._executor, self._workers, self.closing, self.budget = desk, desk.slots, CONTINUE, Budget()
+        if self.record.in_session:  # its process is gone: no time passes for the study until the next one
+            self.journal.now = self.record.last_time
+            self.journal.log(events.Concluded(Verdict("stop", "recovery", "the process that ran the study ended")))
         self.journal.now = desk.now()
 
     # ------------------------------------------------------------------ the loop
@@ -148,11 +153,12 @@ class Coordinator:
             self._drain(executor, tick)
         finally:
             self.busy = False
-        if self.failure is not None:
-            raise self.failure
         self.journal.now = executor.now()
+        fault("coordinator-before-conclusion")
         self.journal.log(events.Concluded(self.closing))
         self.journal.commit()
+        if self.failure is not None:
+            raise self.failure
         return self.closing
 
     def stop(self, verdict: Verdict) -> None:
@@ -162,13 +168,13 @@ class Coordinator:
 
     def recover(self) -> None:
         """Trials whose coordinator is gone go on from their newest checkpoint, or from the start."""
+        fault("coordinator-before-recovery")
         for number in list(self.record.running):
             saved = self.record.checkpoints.get(number, {}).get("newest")
             state = State.PAUSED if saved is not None else State.QUEUED
             step, attempt = self.record.steps[number], self.record.attempts[number]
             verdict = Verdict("pause", "recovery", "the process that ran the study ended", step=step)
             self.journal.log(events.Ended(number, attempt, state, step, 0.0, verdict, "lost"))
-            self.record.ready[number] = None
         self.journal.commit()
 
     def fill(self, executor: Executor) -> None:
@@ -190,23 +196,29 @@ class Coordinator:
         number = next((trial for trial in self.record.ready if affordable(self.record, self.budget, trial)), None)
         if number is not None:
             return self._start(number)
-        if self.exhausted:
-            return None
         context = self.context()
         action = self.members.scheduler.next(self.record, context)
         if isinstance(action, Resume) and affordable(self.record, self.budget, action.trial):
             return self._start(action.trial)
         if isinstance(action, Start) and affordable(self.record, self.budget, None):
-            params = action.params
-            try:
-                params = params if params is not None else self.members.sampler.suggest(self.record, context)
-            except Exhausted as reason:
-                self.exhausted = str(reason)
-                return None
-            return self._start(self.create(params, origin=_name_of(self.members.sampler), parent=action.parent))
+            return self._begin(action, context)
         if isinstance(action, Done):
             self.exhausted = action.reason
         return None
+
+    def _begin(self, action: Start, context: Context) -> Task | None:
+        """Make a new trial of what the scheduler or the sampler proposes."""
+        if action.params is not None:
+            number = self.create(action.params, origin=_name_of(self.members.scheduler), parent=action.parent)
+            return self._start(number)
+        if self.exhausted:
+            return None
+        try:
+            params = self.members.sampler.suggest(self.record, context)
+        except Exhausted as reason:
+            self.exhausted = str(reason)
+            return None
+        return self._start(self.create(params, origin=_name_of(self.members.sampler), parent=action.parent))
 
     def create(self, params: dict[str, Any], *, origin: str, parent: int | None = None) -> int:
         """Add a trial to the queue; it is durable after the next commit."""
@@ -224,6 +236,7 @@ class Coordinator:
             decision=self.record.log_length(),
             now=self.journal.now,
             workers=self._workers,
+            complete=bool(self.exhausted) or self.record.started >= (self.budget.trials or math.inf),
             sampler=self.members.sampler,
             curve_model=self.members.curve_model,
         )
@@ -357,8 +370,7 @@ class Coordinator:
 
     def _standing(self, number: int) -> Reply:
         """The answer inside a slice: go on, unless the study is closing."""
-        verdict = self._judge() if self.budget.seconds is not None else self.closing
-        if verdict.stop:
+        if self._judge().stop:
             return Reply(self.record.untils[number], self._closing_verdict(number), keep=self._worth_keeping(number))
         return Reply(self.record.untils[number])
 
@@ -375,14 +387,16 @@ class Coordinator:
         step, until = record.steps[number], record.untils[number]
         if self._judge().stop:
             return Reply(until, self._closing_verdict(number), keep=self._worth_keeping(number))
-        if until is not None and until > step:
-            return Reply(until)  # its last grant is not used up: it was asked to speak, or resumes after a crash
-        if record.horizons[number] is None and step == 0 and until is None:
-            return Reply(None)  # no epochs, so nothing to cut
-        grant = self.members.scheduler.grant(number, record, self.context())
-        target: int | None = affordable_until(record, self.budget, number, self._worthwhile(number, grant.until))
+        horizon = record.horizons[number]
+        if horizon is None or step >= horizon:
+            return Reply(None)  # no epochs, or none left: nothing to cut
+        unused = until is not None and until > step  # it was asked to speak, or resumes after a crash
+        grant = Grant(until) if unused else self.members.scheduler.grant(number, record, self.context())
+        offered = until if unused else self._worthwhile(number, grant.until)
+        target = affordable_until(record, self.budget, number, offered)
         if target is None or target > step:
-            self.journal.log(events.Granted(number, record.attempts[number], target, grant.reason))
+            if target != until:
+                self.journal.log(events.Granted(number, record.attempts[number], target, grant.reason))
             return Reply(target)
         reason, rule = grant.reason, _name_of(self.members.scheduler)
         if grant.until is None or grant.until > step:
@@ -400,7 +414,7 @@ class Coordinator:
     def _worthwhile(self, number: int, until: int | None) -> int | None:
         """Stretch the slice of a resumed trial until it outweighs what resuming cost."""
         cost, step, curve = self._resume_cost.pop(number, 0.0), self.record.steps[number], self.record.curves[number]
-        if until is None or until <= step or not cost or not len(curve):
+        if until is None or until <= step or cost < _NOTICEABLE or not len(curve):
             return until
         epoch = curve.last.seconds / max(1, curve.last.step)
         if epoch <= 0:
@@ -410,7 +424,7 @@ class Coordinator:
         return stretched if horizon is None else min(stretched, horizon)
 
     def _save(self, event: events.Saved) -> None:
-        replace_old(self.journal, replace(event, folder=f"{trial_name(event.trial)}/{SAVED_UNDER}/{event.folder}"))
+        replace_old(self.journal, replace(event, folder=f"{trial_name(event.trial)}/{CHECKPOINTS}/{event.folder}"))
         fault("coordinator-before-saved-commit")
         self._answer(event.trial, self._standing(event.trial))
 
@@ -425,13 +439,16 @@ class Coordinator:
             self._answer(number, Reply())
         if event.cause:
             event = replace(event, state=self._after_failure(number, event.cause))
-        elif event.state is State.STOPPED and self.closing.stop and self.closing.rule == "interrupt":
+        elif event.state is State.STOPPED and event.verdict.rule == "interrupt":
             event = replace(event, state=State.QUEUED)  # it could not be saved, so it begins anew
+        elif event.state is State.PAUSED:
+            event = replace(event, waits=event.verdict.rule == _name_of(self.members.scheduler))
         self.journal.log(event)
         self._started_at.pop(number, None)
         if event.state.ended:
             retain(self.journal, number, self.policy.keep_checkpoints)
             self._stop_if_hopeless(number)
+        fault("coordinator-before-end-commit")
 
     def _after_failure(self, number: int, cause: str) -> State:
         if cause == "cancelled":  # the study was closing and the grace was over
@@ -440,11 +457,12 @@ class Coordinator:
         return State.QUEUED if self.record.failures[number] < self.policy.retries else State.FAILED
 
     def _stop_if_hopeless(self, number: int) -> None:
-        """Three trials failed and none did anything else: the function is broken, not the configurations."""
-        counts = self.record.counts
-        failed = counts[State.FAILED]
-        ended = sum(count for state, count in counts.items() if state.ended)
-        if failed < _FAILURES_IN_A_ROW or ended > failed:
+        """Three trials failed and none got anywhere: the function is broken, not the configurations."""
+        record = self.record
+        failed = record.counts[State.FAILED]
+        if failed < _FAILURES_IN_A_ROW or failed + len(record.running) + record.counts[State.QUEUED] < len(record):
+            return
+        if any(record.steps[trial] for trial in record.running):
             return
         folder = self.trial_folder(number)
         where = f" Its output: {folder}" if folder is not None else ""
@@ -453,11 +471,6 @@ class Coordinator:
             f"{self.record.params[number]}:\n{self.record.errors.get(number, '').rstrip()}\n{where}"
         )
         self.stop(Verdict("stop", "failures", f"the first {failed} trials all failed"))
-
-
-def trial_name(number: int) -> str:
-    """The folder of a trial within its study."""
-    return f"trials/{number:06d}"
 
 
 def trial_seed(study_seed: int, number: int) -> int:

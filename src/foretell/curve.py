@@ -50,6 +50,13 @@ class Curve:
         self._last = Point(step, loss, seconds)
         self._length += 1
 
+    def snapshot(self) -> Curve:
+        """The curve as it is now, in O(1): later points go into columns that it shares, beyond its length."""
+        frozen = Curve.__new__(Curve)
+        frozen._columns, frozen._length = self._columns, self._length
+        frozen._last, frozen._best_index = self._last, self._best_index
+        return frozen
+
     def truncate(self, step: int) -> Curve:
         """A new curve of the points up to and including `step`: what a run resumed there has behind it."""
         return Curve(point for point in self if point.step <= step)

@@ -125,6 +125,7 @@ class Ended:
     verdict: Verdict = CONTINUE
     cause: str = ""  # error, oom, signal, exit, timeout, lost: empty if it ended in good order
     error: str = ""
+    waits: bool = False  # paused by the scheduler, which alone says when it goes on
 
 
 @final

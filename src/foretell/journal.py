@@ -28,11 +28,15 @@ class Journal:
         """Seconds on the executor's clock; the time of the next event."""
         self._observe = observe
         self._sequence = 0
+        self._ahead = False  # whether the record holds what the store refused
         self._batch: list[Entry] = []
         self._callbacks: list[Callable[[], None]] = []
 
     def refresh(self) -> None:
         """Fold what the store holds beyond the record: after opening, and when other processes write too."""
+        if self._ahead:
+            self.record.clear()
+            self._sequence, self._ahead = 0, False
         for entry in self.store.entries(self.name, self._sequence):
             self.record.apply(entry.event, entry.time)
             self._sequence = entry.sequence + 1
@@ -50,10 +54,12 @@ class Journal:
     def commit(self) -> None:
         """Make everything queued durable, in one transaction; then answer, delete and tell."""
         batch, self._batch = self._batch, []
-        if batch:
-            self.store.append(self.name, batch)
-            fault("journal-after-commit")
         callbacks, self._callbacks = self._callbacks, []
+        if batch:
+            self._ahead = True
+            self.store.append(self.name, batch)
+            self._ahead = False
+            fault("journal-after-commit")
         for callback in callbacks:
             callback()
         for entry in batch:

@@ -28,6 +28,10 @@ class Objective:
         if self.direction not in ("minimize", "maximize"):
             raise ValueError(f"The direction is 'minimize' or 'maximize', not {self.direction!r}.")
 
+    def to_json(self) -> dict[str, str]:
+        """Plain data for a study's specification."""
+        return {"metric": self.metric, "direction": self.direction}
+
     @property
     def maximizes(self) -> bool:
         """Whether higher values are better, for texts alone."""

@@ -109,6 +109,10 @@ class Record:
         self, space: Space, objective: Objective, value: ValueMode = "auto", folder: Path | None = None
     ) -> None:
         self.space, self.objective, self.value_mode, self.folder = space, objective, value, folder or Path()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all events: the columns are empty again."""
         self.params: list[dict[str, Any]] = []
         self.states: list[State] = []
         self.curves: list[Curve] = []
@@ -122,7 +126,7 @@ class Record:
         self.failures: list[int] = []
         self.errors: dict[int, str] = {}
         self.checkpoints: dict[int, dict[str, events.Saved]] = {}
-        self.encoded = Column(np.float64, max(1, len(space)))
+        self.encoded = Column(np.float64, max(1, len(self.space)))
         self.steps: list[int] = []
         self.attempts: list[int] = []
         self.costs: list[float] = []
@@ -130,7 +134,7 @@ class Record:
         self.metrics: dict[str, MetricColumns] = {}
         self.running: dict[int, None] = {}  # ordered sets
         self.paused: dict[int, None] = {}
-        self.ready: dict[int, None] = {}  # queued, or paused before their grant was used up
+        self.ready: dict[int, None] = {}  # queued, or paused by anybody but the scheduler: the next to go on
         self.counts = dict.fromkeys(State, 0)
         self.keepers: set[int] = set()  # ended trials whose best weights are on disk
         self.origins: dict[str, int] = {}
@@ -142,7 +146,7 @@ class Record:
         self._seconds_before, self._session_start, self._last_time = 0.0, math.nan, 0.0
         # One line an event: step -1 marks one that is no report, and its trial is then its place among those.
         self._log_trial, self._log_step = array("i"), array("i")
-        self._log_loss, self._log_seconds = array("d"), array("d")
+        self._log_loss, self._log_seconds, self._log_epochs = array("d"), array("d"), array("l")
         self._log_other: list[Event] = []
         self._folds: dict[int, list[Any]] = {}
 
@@ -161,7 +165,7 @@ class Record:
             value=self.objective.value(loss) if math.isfinite(loss) else None,
             values=dict(self.latest[number]),
             best_step=self.curves[number].best_step,
-            curve=self.curves[number],
+            curve=self.curves[number].snapshot(),
             step=self.steps[number],
             horizon=self.horizons[number],
             parent=self.parents[number],
@@ -196,9 +200,11 @@ class Record:
         return None
 
     def _eligible(self, number: int) -> bool:
-        state = self.states[number]
-        kept = "best" in self.checkpoints.get(number, {})
-        return state is State.DONE or (kept and state in (State.STOPPED, State.PAUSED, State.RUNNING, State.QUEUED))
+        state, saved = self.states[number], self.checkpoints.get(number, {}).get("best")
+        if state is State.DONE:
+            return True
+        kept = saved is not None and self._by_best(number) and saved.step == self.curves[number].best_step
+        return kept and (state is State.STOPPED or not state.ended)
 
     @property
     def incumbent(self) -> float:
@@ -219,6 +225,16 @@ class Record:
             reserved += max(0, limit - self.steps[number]) if limit is not None else 1
         return reserved
 
+    @property
+    def in_session(self) -> bool:
+        """Whether wall-clock is counted: a session began and was not concluded, be it that its process is gone."""
+        return not math.isnan(self._session_start)
+
+    @property
+    def last_time(self) -> float:
+        """Of the last event, on the executor's clock."""
+        return self._last_time
+
     def seconds(self, now: float | None = None) -> float:
         """Wall-clock of the study over all its sessions, up to `now` (or to the last event)."""
         running = (self._last_time if now is None else now) - self._session_start
@@ -231,17 +247,10 @@ class Record:
 
     def progress(self) -> Progress:
         """What every report of the objective, in the order they came, had cost and reached."""
-        seen: dict[int, int] = {}
-        rows, epochs, best = [], 0, math.inf
-        columns = (self._log_trial, self._log_step, self._log_loss, self._log_seconds)
-        for trial, step, loss, seconds in zip(*columns, strict=True):
-            if step >= 0:
-                epochs += max(0, step - seen.get(trial, 0))
-                seen[trial] = step
-                best = min(best, loss) if math.isfinite(loss) else best
-                rows.append((epochs, seconds, best))
-        table = np.array(rows, np.float64).reshape(-1, 3)
-        return Progress(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
+        reports = np.array(self._log_step) >= 0
+        losses = np.array(self._log_loss)[reports]
+        best = np.minimum.accumulate(np.where(np.isfinite(losses), losses, np.inf)) if len(losses) else losses
+        return Progress(np.array(self._log_epochs)[reports], np.array(self._log_seconds)[reports], best)
 
     # ------------------------------------------------------------------ folds
 
@@ -286,6 +295,7 @@ class Record:
 
     def _session_started(self, event: events.SessionStarted) -> None:
         self.code = event.code or self.code
+        self.concluded = None
 
     def _created(self, event: events.Created) -> None:
         assert event.trial == len(self.params), "trials are numbered in the order they are made"
@@ -313,8 +323,8 @@ class Record:
         number = event.trial
         self.started += event.attempt == 1
         self.attempts[number] = event.attempt
-        if event.step < self.steps[number]:  # resumed from before the last report: what came after it is trained again
-            self.curves[number] = self.curves[number].truncate(event.step)
+        if event.step == 0 or event.step < self.steps[number]:  # what came after it is trained again
+            self.curves[number] = self.curves[number].truncate(event.step) if event.step else Curve()
             self._revalue(number)
         self.steps[number] = event.step
         self._move(number, State.RUNNING)
@@ -376,7 +386,7 @@ class Record:
         if event.cause in ("error", "oom", "signal", "exit", "timeout"):
             self.failures[number] += 1
             self.errors[number] = event.error
-        self._move(number, event.state)
+        self._move(number, event.state, ready=event.state is State.PAUSED and not event.waits)
         if event.state.ended and "best" in self.checkpoints.get(number, {}):
             self.keepers.add(number)
         self._revalue(number)
@@ -395,6 +405,7 @@ class Record:
         self._log_step.append(step)
         self._log_loss.append(loss)
         self._log_seconds.append(self.seconds())
+        self._log_epochs.append(self.epochs_spent)
 
     def _advance(self, number: int, step: int) -> None:
         trained = step - self.steps[number]
@@ -404,11 +415,14 @@ class Record:
 
     def _revalue(self, number: int) -> None:
         curve = self.curves[number]
-        best = self.value_mode == "best" or (self.value_mode == "auto" and self.tracked[number])
-        loss = curve.best if best or not len(curve) else curve.last.loss
+        loss = curve.best if self._by_best(number) or not len(curve) else curve.last.loss
         self.losses[number] = loss if math.isfinite(loss) else math.inf
 
-    def _move(self, number: int, state: State) -> None:
+    def _by_best(self, number: int) -> bool:
+        """Whether the trial's value is the best of its curve, not the last."""
+        return self.value_mode == "best" or (self.value_mode == "auto" and self.tracked[number])
+
+    def _move(self, number: int, state: State, *, ready: bool = False) -> None:
         self.counts[self.states[number]] -= 1
         self.counts[state] += 1
         self.states[number] = state
@@ -416,13 +430,10 @@ class Record:
             group.pop(number, None)
         if state is State.RUNNING:
             self.running[number] = None
-        elif state is State.QUEUED:
-            self.ready[number] = None
         elif state is State.PAUSED:
             self.paused[number] = None
-            limit = self.limit(number)
-            if limit is not None and limit > self.steps[number]:
-                self.ready[number] = None
+        if state is State.QUEUED or ready:
+            self.ready[number] = None
 
 
 @final

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -14,12 +14,13 @@ import numpy as np
 
 from foretell import events
 from foretell._keeper import Keeper, Written
+from foretell._metrics import Pending, number
 from foretell._runfolder import RunFolder
 from foretell.curve import Curve
 from foretell.errors import CheckpointError, MetricError, Paused, ReportError, did_you_mean
 from foretell.executors import Reply, Task, Work
 from foretell.objective import Objective
-from foretell.stopping import Checks, RunContext, StoppingRule
+from foretell.stopping import RunContext, StoppingRule, replayed, require_rule
 from foretell.trial import CONTINUE, Verdict
 
 SAVED_UNDER = "checkpoints"
@@ -67,15 +68,15 @@ class Run:
             raise MetricError("A run watches one metric: give minimize= or maximize=, not both.")
         if stopping is not None and minimize is None and maximize is None:
             raise MetricError("A stopping rule needs a metric to watch: give minimize='name' or maximize='name'.")
-        if stopping is not None and not isinstance(stopping, Checks):
-            raise TypeError(f"stopping={stopping!r} is no stopping rule: use e.g. ft.Patience(10).")
+        require_rule(stopping)
         objective = None
         if minimize is not None or maximize is not None:
             objective = Objective(minimize or maximize or "", "minimize" if minimize is not None else "maximize")
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         place = RunFolder(Path(folder)) if folder is not None else None
+        if seed is None:
+            seed = (place and place.seed) or int(np.random.SeedSequence().generate_state(1)[0])
         task = Task(0, 1, dict(params or {}), seed, str(folder) if folder is not None else None)
-        self._prepare(place.resumed(task) if place else task, objective, stopping, restore_best, place)
+        self._prepare(place.begun(task) if place else task, objective, stopping, restore_best, place)
 
     @classmethod
     def of_task(cls, task: Task, work: Work, link: Link | None) -> Run:
@@ -103,16 +104,15 @@ class Run:
         self._restore_best = restore_best
         self._folder = Path(task.folder) if task.folder is not None else None
         checkpoints = self._folder / SAVED_UNDER if self._folder is not None else None
-        self._keeper = Keeper(checkpoints, str(task.attempt), task.restore)
+        self._keeper = Keeper(checkpoints, str(task.attempt), task.restore, must_restore=task.must_restore)
         self._curve = Curve(task.curve)
-        self._rule_state = self._replayed_rule()
+        self._rule_state = replayed(stopping, self._curve)
         self._elapsed_before = self._curve.last.seconds if len(self._curve) else 0.0
         self._begun = time.monotonic()
         self._rng: np.random.Generator | None = None
-        self._pending: dict[str, float] = {}
-        self._pending_step = -1
-        self._sent: set[str] = set()
-        self._names: set[str] = set()
+        self._rng_state: dict[str, Any] | None = None  # of a checkpoint, until the loop begins
+        self._first = 0  # epochs behind a resumed run
+        self._pending = Pending()
         self._epoch: int | None = None  # the one in progress, from 1; None outside the loop
         self._horizon: int | None = None
         self._until: int | None = None
@@ -180,15 +180,14 @@ class Run:
         if self._opened:
             raise ReportError("run.track came after the loop began or a report: call it once the objects are built.")
         restored, progress = self._keeper.track(objects)
-        if "rng" in progress:
-            self.rng.bit_generator.state = progress["rng"]
+        self._rng_state = progress.get("rng")
         for name, reason in self._keeper.refused.items():
             print(f"foretell: {name} cannot be saved, so this run can be stopped, but not paused. {reason}", flush=True)
         for note in self._keeper.notes:
             print(f"foretell: {note}", flush=True)
         self._restored = restored is not None
         if restored and self.resumed:
-            self.step = int(progress["step"])
+            self.step = self._first = int(progress["step"])
             self._elapsed_before = float(progress["seconds"])
             self.logged = {}
 
@@ -214,13 +213,20 @@ class Run:
                 "This training goes on from a checkpoint, but run.track was not called before run.epochs: track what "
                 "the earlier attempt tracked, or begin a new study (or run folder)."
             )
+        if len(self._curve) and self._curve.last.step > self._first:
+            raise ReportError(
+                "The objective was reported before run.epochs, so its first epoch would be the second step: give that "
+                "report step=0."
+            )
         self._looped = True
-        return self._loop(n, max(start, self.step))
+        return self._loop(n, max(start, self._first))
 
     def _loop(self, n: int, first: int) -> Iterator[int]:
         self.step = first
         self._open(n)
         self._keeper.begin()
+        if self._rng_state is not None:
+            self.rng.bit_generator.state = self._rng_state
         paused = False
         try:
             for epoch in range(first, n):
@@ -231,6 +237,9 @@ class Run:
                 self._close_epoch()
         except Paused:
             paused = True
+            raise
+        except GeneratorExit:  # the user's `break`: the epoch in progress counts if it was reported
+            self._break_off()
             raise
         finally:
             self._epoch = None
@@ -253,20 +262,16 @@ class Run:
         Raises:
             ReportError: not a number, a name twice in one epoch, or a step that goes back.
         """
-        values = {name: _number(name, value) for name, value in {**(metrics or {}), **named}.items()}
+        values = {name: number(name, value) for name, value in {**(metrics or {}), **named}.items()}
         if not values:
             raise ReportError("run.report was called without a metric: report at least one, e.g. val_loss=0.3.")
         at = self._step_of(step, values)
-        if at != self._pending_step:
+        if self._is_known(at, values):
+            return self.verdict
+        if at != self._pending.step:
             self._flush()
-            self._pending_step, self._pending, self._sent = at, {}, set()
-        twice = sorted(values.keys() & self._pending.keys())
-        if twice:
-            raise ReportError(
-                f"{twice[0]!r} was reported twice at step {at}: report it once an epoch, and use run.log for batches."
-            )
-        self._pending.update(values)
-        self._names.update(values)
+            self._pending.begin(at)
+        self._pending.add(values)
         if self._objective is not None and self._objective.metric in values:
             self._decide()
         return self.verdict
@@ -280,28 +285,27 @@ class Run:
             named: numbers: Python, NumPy or torch scalars.
         """
         for name, value in named.items():
-            self.logged.setdefault(name, []).append(_number(name, value))
+            self.logged.setdefault(name, []).append(number(name, value))
 
     # ------------------------------------------------------------------ decisions
 
     def _decide(self) -> None:
         assert self._objective is not None
-        loss = self._objective.loss(self._pending[self._objective.metric])
-        if len(self._curve) and self._pending_step <= self._curve.last.step:
+        loss = self._objective.loss(self._pending.values[self._objective.metric])
+        if len(self._curve) and self._pending.step <= self._curve.last.step:
             raise ReportError(
-                f"Step {self._pending_step} comes after step {self._curve.last.step}: steps go up. "
+                f"Step {self._pending.step} comes after step {self._curve.last.step}: steps go up. "
                 "A report before the loop takes step=0."
             )
         self._open(None)
-        self._curve.append(self._pending_step, loss, self.elapsed)
+        self._curve.append(self._pending.step, loss, self.elapsed)
         own = self._judge(loss)
-        if own.stop:
+        if own.stop and not self.verdict.stop:
             self.verdict = own
         self._flush()
         if self._epoch is None:
-            self.step = max(self.step, self._pending_step)
-            if loss == self._curve.best:
-                self._keeper.remember_best(self.step)
+            self.step = max(self.step, self._pending.step)
+            self._remember_if_best()
             if not self.verdict.stop and self._until is not None and self.step >= self._until:
                 self._ask()
 
@@ -317,15 +321,6 @@ class Run:
         self._rule_state = self._stopping.update(self._rule_state, point)
         return self._stopping.check(self._curve, self._rule_state, RunContext(self._objective, self._horizon))
 
-    def _replayed_rule(self) -> Any:
-        """The rule's state after the points that a resumed run has behind it."""
-        if self._stopping is None:
-            return None
-        state = self._stopping.init()
-        for point in self._curve:
-            state = self._stopping.update(state, point)
-        return state
-
     def _open(self, horizon: int | None) -> None:
         if self._opened and (horizon is None or horizon == self._horizon):
             return
@@ -340,11 +335,10 @@ class Run:
 
     def _flush(self) -> None:
         """Send what was reported since the last time; the objective goes with what came before it."""
-        fresh = {name: value for name, value in self._pending.items() if name not in self._sent}
-        self._sent.update(fresh)
+        fresh = self._pending.fresh()
         if fresh and self._link is not None:
             self._open(None)
-            event = events.Reported(self._task.trial, self._task.attempt, self._pending_step, fresh, self.elapsed)
+            event = events.Reported(self._task.trial, self._task.attempt, self._pending.step, fresh, self.elapsed)
             self._obey(self._link.send(event))
 
     def _obey(self, reply: Reply) -> None:
@@ -352,6 +346,24 @@ class Run:
         if reply.verdict.stop and not self.verdict.stop:
             self.verdict = reply.verdict
             self.stopped_by_study = True
+
+    def _break_off(self) -> None:
+        if self._epoch is None:
+            return
+        self._flush()
+        if len(self._curve) and self._curve.last.step == self._epoch:
+            self.step = self._epoch
+            self._remember_if_best()
+        self._write_log()
+
+    def _remember_if_best(self) -> None:
+        if len(self._curve) and self._curve.last.step == self.step == self._curve.best_step:
+            self._keeper.remember_best(self.step)
+
+    def _complete(self) -> None:
+        """The training has come to its own end: whatever the study said meanwhile cuts nothing short any more."""
+        if self.stopped_by_study:
+            self.verdict, self.stopped_by_study = CONTINUE, False
 
     def _ask(self) -> None:
         assert self._link is not None
@@ -361,11 +373,10 @@ class Run:
         assert self._epoch is not None
         self._flush()
         self.step = self._epoch
-        if len(self._curve) and self._curve.last.step == self.step == self._curve.best_step:
-            self._keeper.remember_best(self.step)
+        self._remember_if_best()
         self._write_log()
-        if self.step == self._horizon and self.verdict.action == "pause":
-            self.verdict = CONTINUE  # nothing is left to pause
+        if self.step == self._horizon:
+            self._complete()
         if self.verdict.action == "stop" or self.step == self._horizon:
             return
         if self._link is not None:
@@ -416,6 +427,10 @@ class Run:
         if isinstance(self._link, RunFolder):
             self._link.ended(self.verdict)
 
+    def abandon(self) -> None:
+        """The training failed: nothing it may still do while it is cleaned up is heard."""
+        self._link = None
+
     def require_objective(self, returned: Any) -> None:
         """After the function: take a returned number as the one report if there was none.
 
@@ -424,15 +439,17 @@ class Run:
         """
         self._flush()
         assert self._objective is not None
-        if len(self._curve):
-            return
+        if len(self._curve) or (self.stopped_by_study and self.step == self._first):
+            return  # a run that was ended before its first epoch owes nothing
         metric = self._objective.metric
         if isinstance(returned, Mapping) and metric in returned:
             self.report(returned)
+            self._complete()
         elif returned is not None and not isinstance(returned, Mapping):
             self.report({metric: returned})
+            self._complete()
         else:
-            cure = did_you_mean(metric, self._names) if self._names else "Nothing was reported."
+            cure = did_you_mean(metric, self._pending.names) if self._pending.names else "Nothing was reported."
             raise MetricError(
                 f"The training ended without a report of {metric!r}. {cure} "
                 f"Call run.report({metric}=...) in the loop, or return the number."
@@ -451,29 +468,29 @@ class Run:
         if step is not None:
             if isinstance(step, bool) or not isinstance(step, numbers.Integral) or step < 0:
                 raise ReportError(f"step={step!r} is not a whole number, 0 or more.")
-            if step < self._pending_step:
-                raise ReportError(f"step={step} comes after step {self._pending_step}: steps go up.")
+            if step < self._pending.step:
+                raise ReportError(f"step={step} comes after step {self._pending.step}: steps go up.")
             return int(step)
-        if self._pending_step < 0 or self._pending.keys() & values.keys():
-            return max(self.step, self._pending_step) + 1
-        return self._pending_step
+        if self._looped:
+            return self.step  # what is measured after the loop belongs to its last epoch
+        if self._pending.step < 0 or self._pending.values.keys() & values.keys():
+            return max(self.step, self._pending.step) + 1
+        return self._pending.step
+
+    def _is_known(self, at: int, values: Mapping[str, float]) -> bool:
+        """Reports that count no more: what a resumed run has behind it, and the objective once more after the loop."""
+        if self._epoch is not None:
+            return False
+        if not self._looped:
+            return self.resumed and at <= self._first
+        again = self._objective is not None and self._objective.metric in values and len(self._curve) > 0
+        if again and self._curve.last.step >= at:
+            name = self._objective.metric if self._objective is not None else ""
+            print(f"foretell: {name!r} was reported again after the loop; the values of the loop count.", flush=True)
+            return True
+        return False
 
     def _write_log(self) -> None:
         if self.logged and self.folder is not None:
             RunFolder(self.folder).write_log(self.step, self.logged)
             self.logged = {}
-
-
-def _number(name: str, value: Any) -> float:
-    """A Python float of a Python, NumPy or torch scalar; arrays of one element count as scalars."""
-    item: Callable[[], Any] | None = getattr(value, "item", None)
-    try:
-        number = item() if callable(item) else value
-        if isinstance(number, str | bytes | complex) or number is None:
-            raise TypeError
-        return float(number)
-    except (TypeError, ValueError, RuntimeError):
-        raise ReportError(
-            f"The metric {name!r} is {type(value).__name__} {str(value)[:60]!r}, not a number: report one number, "
-            "e.g. the mean of a batch."
-        ) from None

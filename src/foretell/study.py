@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import inspect
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from foretell import _family, events
+from foretell import _family, _settings, events
 from foretell._desk import CallDesk, CallLink
+from foretell._hooks import Hooks, OnReport, OnTrialEnd
 from foretell._interrupts import Interrupts
 from foretell.attempt import outcome
 from foretell.budget import Budget
 from foretell.coordinator import Coordinator, Members, Policy, trial_seed
-from foretell.errors import StudyError, StudyMismatch, TrainingError
+from foretell.errors import StudyError, TrainingError
 from foretell.events import Event
 from foretell.executors import Executor, Message, Reply, Task, Work
 from foretell.journal import Journal
@@ -29,13 +29,10 @@ from foretell.run import Run
 from foretell.samplers import Sampler
 from foretell.schedulers import Scheduler
 from foretell.space import Space
-from foretell.stopping import Checks, StoppingRule
+from foretell.stopping import StoppingRule, require_rule
 from foretell.stores import Store
 from foretell.termination import Terminator
 from foretell.trial import CONTINUE, State, Trial, Verdict, Verification
-
-_AUTO = {"samplers": "random_search", "schedulers": "asha", "termination": "budget"}
-_FORMAT = 1
 
 
 @final
@@ -83,23 +80,16 @@ class Study:
         objective = Objective(minimize or maximize or "", "minimize" if minimize is not None else "maximize")
         self.name = name
         self._store = self._opened(store)
-        self._spec = {
-            "format": _FORMAT,
-            "space": space.to_json(),
-            "space_hash": space.hash,
-            "metric": objective.metric,
-            "direction": objective.direction,
-            "seed": seed,
-            "value": value,
-            "sampler": _described(sampler),
-            "scheduler": _described(scheduler),
-        }
-        self._create_or_check()
+        spec = _settings.specification(space, objective, seed, value, sampler, scheduler)
+        _settings.create_or_check(self._store, name, objective, spec)
         folder = self._store.folder
         record = Record(space, objective, value, folder / name if folder is not None else None)
         members = Members(
-            _member("samplers", sampler), _member("schedulers", scheduler), _member("termination", terminator)
+            _settings.member("samplers", sampler),
+            _settings.member("schedulers", scheduler),
+            _settings.member("termination", terminator),
         )
+        self._missing: dict[str, str] = {}
         self._watchers: list[Callable[[Event], None]] = []
         self._journal = Journal(name, self._store, record, self._observed)
         self._coordinator = Coordinator(self._journal, members, Policy(seed, retries, keep_checkpoints))
@@ -134,7 +124,9 @@ class Study:
         named = {kind: spec[kind] for kind in ("sampler", "scheduler")}
         chosen = {kind: name for kind, name in named.items() if name in ("auto", *_family.names(f"{kind}s"))}
         settings: dict[str, Any] = {"seed": spec["seed"], "value": spec["value"], **direction, **chosen, **members}
-        return cls(space, name=name, store=place, **settings)
+        study = cls(space, name=name, store=place, **settings)
+        study._missing = {kind: made for kind, made in named.items() if kind not in settings}
+        return study
 
     # ------------------------------------------------------------------ reading
 
@@ -218,8 +210,8 @@ class Study:
         gpus_per_run: int = 0,
         progress: str | Watcher = "auto",
         executor: Executor | None = None,
-        on_report: Callable[[int, int, Mapping[str, float]], None] | None = None,
-        on_trial_end: Callable[[Trial], None] | None = None,
+        on_report: OnReport | None = None,
+        on_trial_end: OnTrialEnd | None = None,
     ) -> Study:
         """Train until the budget is spent or there is nothing left to do; a study that was broken off goes on.
 
@@ -239,26 +231,31 @@ class Study:
             StoreBusy: another process runs this study.
             KeyboardInterrupt: after Ctrl-C, when everything is saved.
         """
-        if stopping is not None and not isinstance(stopping, Checks):
-            raise TypeError(f"stopping={stopping!r} is no stopping rule: use e.g. ft.Patience(10).")
+        require_rule(stopping)
+        self._require_members()
         limits, coordinator = Budget.of(budget), self._coordinator
         watcher: Watcher = _family.make("progress", automatic() if progress == "auto" else progress)
         runner = executor or _family.load("executors", "processes" if workers else "inline")(
             *((workers,) if workers else ()), **({"gpus_per_run": gpus_per_run} if workers else {})
         )
+        hooks = Hooks(self.record, self.stop, on_report, on_trial_end)
         self._require_folder()
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._store.lock(self.name))
             self._journal.refresh()
-            stack.enter_context(self._watched(watcher, on_report, on_trial_end))
+            self._tell_of_changed_code(train)
+            stack.enter_context(self._watched(watcher.happened, hooks.happened))
             stack.callback(runner.close)
             runner.open(Work(train, self.objective, stopping), coordinator.deliver)
-            coordinator.begin_session(runner, _digest_of(train))
+            coordinator.begin_session(runner, _settings.digest_of(train))
             interrupts = stack.enter_context(Interrupts(coordinator.stop))
             watcher.begin(self.name, self.record, limits)
-            verdict = coordinator.run(runner, limits, watcher.tick)
-            watcher.end(verdict)
+            try:
+                coordinator.run(runner, limits, watcher.tick)
+            finally:  # whatever is raised must find the terminal as it was
+                watcher.end(coordinator.closing)
         interrupts.raise_again()
+        hooks.raise_error()
         return self
 
     def dry_run(self, train: Callable[[Run], Any]) -> Trial:
@@ -335,11 +332,13 @@ class Study:
         Raises:
             MetricError: there is no value of the objective.
         """
+        number, attempt = run.identity
+        if self.record.states[number] is not State.RUNNING or self.record.attempts[number] != attempt:
+            raise StudyError(f"Trial {number} is {self.record.states[number]}: this run was told already, or replaced.")
         if error is None:
             run.require_objective(value)
             run.conclude(keep=run.keep)
         state, cause = (outcome(run), "") if error is None else (State.FAILED, "error")
-        number, attempt = run.identity
         ended = events.Ended(number, attempt, state, run.step, run.elapsed, run.verdict, cause, error or "")
         self._exchange(Message(number, attempt, ended))
         return self.record.trial(number)
@@ -362,7 +361,7 @@ class Study:
         saved = record.checkpoints.get(winner.number, {}).get("best")
         place = {"best": record.checkpoint(saved).place} if saved is not None else {}
         seed = trial_seed(self._coordinator.policy.seed, winner.number)
-        task = Task(winner.number, winner.attempts, winner.params, seed, restore=place)
+        task = Task(winner.number, winner.attempts, winner.params, seed, restore=place, must_restore=True)
         run = Run.of_task(task, Work(None, self.objective), None)
         value = float(evaluate(run))
         with self._call():
@@ -406,25 +405,23 @@ class Study:
             return place
         return store
 
-    def _create_or_check(self) -> None:
-        if self.name not in self._store.names():
-            self._store.create(self.name, self._spec)
-            return
-        stored = self._store.spec(self.name)
-        for what in ("space_hash", "metric", "direction"):
-            if stored[what] != self._spec[what]:
-                shown = what.removesuffix("_hash")
-                raise StudyMismatch(
-                    f"The study {self.name!r} is there already, with another {shown}: {stored[shown]} is stored, "
-                    f"{self._spec[shown]} was given. Go on with what is stored, or choose another name."
-                )
+    def _tell_of_changed_code(self, train: Callable[[Run], Any]) -> None:
+        if len(self.record) and self.record.code and _settings.digest_of(train) not in ("", self.record.code):
+            first = f"Trials 0 to {len(self.record) - 1} were" if len(self.record) > 1 else "Trial 0 was"
+            print(f"foretell: the training function has changed. {first} made by its earlier code.", file=sys.stderr)
+
+    def _require_members(self) -> None:
+        for kind, made in self._missing.items():
+            raise StudyError(
+                f"The study was made with {kind}={made}, which cannot be read back: pass it to Study.open."
+            )
 
     def _require_folder(self) -> None:
         """Trainings need a place for checkpoints and output; without a store it goes away with this object."""
         if self._store.folder is None:
             self._store.folder = Path(tempfile.mkdtemp(prefix="foretell-"))
             self.record.folder = self._store.folder / self.name
-            weakref.finalize(self, shutil.rmtree, self._store.folder, ignore_errors=True)
+            weakref.finalize(self._store, shutil.rmtree, self._store.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[CallDesk]:
@@ -437,25 +434,13 @@ class Study:
             yield self._desk
 
     @contextlib.contextmanager
-    def _watched(
-        self,
-        watcher: Watcher,
-        on_report: Callable[[int, int, Mapping[str, float]], None] | None,
-        on_trial_end: Callable[[Trial], None] | None,
-    ) -> Iterator[None]:
-        def hooks(event: Event) -> None:
-            if on_report is not None and isinstance(event, events.Reported):
-                on_report(event.trial, event.step, event.metrics)
-            if on_trial_end is not None and isinstance(event, events.Ended) and event.state.ended:
-                on_trial_end(self.record.trial(event.trial))
-
-        added = [watcher.happened, *([hooks] if on_report is not None or on_trial_end is not None else [])]
-        self._watchers += added
+    def _watched(self, *watchers: Callable[[Event], None]) -> Iterator[None]:
+        self._watchers += watchers
         try:
             yield
         finally:
-            for one in added:
-                self._watchers.remove(one)
+            for watcher in watchers:
+                self._watchers.remove(watcher)
 
     def _observed(self, event: Event) -> None:
         for watcher in self._watchers:
@@ -469,22 +454,3 @@ class Study:
 
 
 _VALUE = {"auto": "best value, if its weights are tracked, else the last", "best": "best value", "last": "last value"}
-
-
-def _member(family: str, member: Any) -> Any:
-    return _family.make(family, _AUTO[family] if member == "auto" else member)
-
-
-def _described(member: Any) -> str:
-    """A member for the specification: its name, or how it was made."""
-    return member if isinstance(member, str) else repr(member)
-
-
-def _digest_of(function: Callable[..., Any] | None) -> str:
-    """Of the training function's source, to tell when it has changed."""
-    try:
-        source = inspect.getsource(function) if function is not None else ""
-    except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        source = code.co_code.hex() if code is not None else ""
-    return hashlib.sha256(source.encode()).hexdigest()[:16] if source else ""

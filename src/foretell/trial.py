@@ -79,6 +79,11 @@ _VERDICT_FIELDS = tuple(field.name for field in fields(Verdict))
 CONTINUE = Verdict()
 
 
+def trial_name(number: int) -> str:
+    """The folder of a trial within its study's."""
+    return f"trials/{number:06d}"
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Trial:

@@ -141,7 +141,9 @@ def _chosen(
     if options.get(key) is not None:
         return Setting(options[key], f"--{key.replace('_', '-')}")
     if environment.get(variable):
-        return Setting(_number(variable, environment[variable]) if KEYS[key][0] is int else environment[variable], variable)
+        return Setting(
+            _number(variable, environment[variable]) if KEYS[key][0] is int else environment[variable], variable
+        )
     if key in data:
         value = data[key]
         if key == "store" and isinstance(value, str):
@@ -181,7 +183,9 @@ def _complete(path: Path, settings: Mapping[str, Setting], tables: Mapping[str, 
         origin, value = settings["direction"].origin, settings["direction"].value
         raise StudyError(f'{origin}: direction = {value!r}: write "minimize" or "maximize".')
     if "space" not in tables:
-        raise StudyError(f"{path} has no table [space]: add one, e.g.\n[space]\nlr = {{float = [1e-4, 0.1], log = true}}")
+        raise StudyError(
+            f"{path} has no table [space]: add one, e.g.\n[space]\nlr = {{float = [1e-4, 0.1], log = true}}"
+        )
     try:
         Budget.of(settings["budget"].value)
     except ForetellError as error:

@@ -46,6 +46,7 @@ class Task:
         restore: checkpoints to go on from ("newest", "best") or to inherit ("parent"): folder, digest, step.
         curve: (step, loss, seconds) of what the trial has behind it.
         environment: variables set before the user's code, e.g. CUDA_VISIBLE_DEVICES.
+        must_restore: whether tracking objects without anything to restore is an error.
     """
 
     trial: int
@@ -56,6 +57,7 @@ class Task:
     restore: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     curve: list[tuple[int, float, float]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    must_restore: bool = False
 
 
 @final

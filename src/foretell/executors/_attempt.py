@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from foretell import events
+from foretell._faults import fault
 from foretell.attempt import attempt
 from foretell.errors import TrainingError
 from foretell.events import Event
@@ -58,6 +59,7 @@ class SocketLink:
 
     def send(self, event: Event) -> Reply:
         """Say what happened and wait for the answer."""
+        fault("attempt-before-send")
         try:
             self._channel.sendall(pack(events.to_json(event)))
         except OSError:
@@ -67,6 +69,7 @@ class SocketLink:
             if CHECK_IN in answer:
                 self._check_in = True
                 continue
+            fault("attempt-after-reply")
             return reply_from_json(answer)
 
     def asked(self) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from foretell import events
+from foretell._faults import fault
 from foretell.errors import StudyError
 from foretell.executors import Deliver, Lost, Message, Reply, Task, Work
 from foretell.executors._attempt import CHECK_IN, LENGTH, pack, reply_to_json
@@ -101,7 +102,9 @@ class Processes:
         log = folder / f"output-{task.attempt}.log"
         gpus = self._take_gpus()
         environment = {**task.environment, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})}
+        fault("executor-before-spawn")
         child = self._launcher.spawn(asdict(task), environment=environment, log=log)
+        fault("executor-after-spawn")
         child.channel.setblocking(False)
         run = self._runs[task.trial] = self._by_pid[child.pid] = _Running(task, child, log, gpus)
         self._selector.register(child.channel, selectors.EVENT_READ, run)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from foretell.curve import Curve, Point
 from foretell.errors import StudyError
 from foretell.events import Ended, Event, Opened, Reached, Reported, Saved
 from foretell.executors import Deliver, Lost, Message, Reply, Task, Work
+from foretell.stopping import RunContext, StoppingRule, replayed
 from foretell.trial import CONTINUE, State, Verdict
 
 __all__ = ["Recording", "Replay"]
@@ -48,7 +50,10 @@ class _Attempt:
     step: int
     began: float
     trained: float  # seconds of training, over all attempts
+    curve: Curve
+    rule_state: Any
     until: int | None = None
+    best_saved: int | None = None
     phase: str = "open"
     verdict: Verdict = CONTINUE
 
@@ -98,7 +103,8 @@ class Replay:
         newest = task.restore.get("newest")
         step = newest[2] if newest is not None else 0
         trained = sum(recording.epoch_seconds(epoch) for epoch in range(1, step + 1)) if step else 0.0
-        run = _Attempt(task, recording, step, self._now, trained)
+        curve = Curve(task.curve)
+        run = _Attempt(task, recording, step, self._now, trained, curve, replayed(self._rule(), curve))
         self._attempts[task.trial] = run
         cost = self._costs["start"] + (self._costs["resume"] if step else 0.0)
         horizon = len(recording.values)
@@ -113,7 +119,11 @@ class Replay:
         if run.phase == "ended":
             del self._attempts[trial]
         elif run.phase == "save":
+            self._save(run)
+        elif run.phase == "saved":
             self._end(run, State.PAUSED, run.verdict)
+        elif run.phase == "ruled":
+            self._end(run, State.DONE, run.verdict)
         elif reply.verdict.action == "pause":
             self._pause(run, reply.verdict)
         elif reply.verdict.stop:
@@ -131,7 +141,7 @@ class Replay:
         self._say(self._attempts[trial], 0.0, Lost("cancelled", "killed"))
 
     def wait(self, timeout: float | None) -> None:
-        """Advance the clock to the next message, or by the timeout if nothing comes before."""
+        """Advance the clock to the next message and deliver it; the timeout is of real time, so it does not matter."""
         assert self._deliver is not None
         if not self._queue:
             return
@@ -182,14 +192,45 @@ class Replay:
         if not abs(value) < float("inf"):
             reason = f"{objective.metric} is {value} at epoch {epoch}"
             run.phase, run.verdict = "diverged", Verdict("stop", "diverged", reason, step=epoch)
+        else:
+            self._judge(run, Point(epoch, objective.loss(value), run.trained))
         self._say(run, seconds, Reported(run.task.trial, run.task.attempt, epoch, metrics, run.trained))
 
     def _pause(self, run: _Attempt, verdict: Verdict) -> None:
-        """A paused training writes its newest state; its best weights are taken to be on disk as well."""
+        """A paused training writes its best state, if that is another one, and its newest."""
         run.phase, run.verdict = "save", verdict
+        best = run.curve.best_step
+        if best is not None and best not in (run.step, run.best_saved):
+            run.best_saved = best
+            self._say(run, 0.0, self._saved(run, best, newest=False))
+        else:
+            self._save(run)
+
+    def _save(self, run: _Attempt) -> None:
+        """The newest state, and after it the end of the attempt."""
+        if run.phase == "save":
+            run.phase = "saved"
+            self._say(run, self._costs["save"], self._saved(run, run.step, newest=True))
+
+    def _saved(self, run: _Attempt, step: int, *, newest: bool) -> Saved:
         number, attempt = run.task.trial, run.task.attempt
-        saved = Saved(number, attempt, run.step, f"replayed-{run.step}-{attempt}", "", True, True, self._costs["save"])
-        self._say(run, self._costs["save"], saved)
+        name = f"replayed-{step}-{attempt}{'' if newest else '-best'}"
+        return Saved(number, attempt, step, name, "", newest, step == run.curve.best_step, self._costs["save"])
+
+    def _rule(self) -> StoppingRule | None:
+        return self._work.stopping if self._work is not None else None
+
+    def _judge(self, run: _Attempt, point: Point) -> None:
+        """The run's own rule, as a live run asks it."""
+        assert self._work is not None
+        run.curve.append(*point)
+        rule = self._rule()
+        if rule is not None:
+            run.rule_state = rule.update(run.rule_state, point)
+            context = RunContext(self._work.objective, len(run.recording.values))
+            verdict = rule.check(run.curve, run.rule_state, context)
+            if verdict.stop:
+                run.phase, run.verdict = "ruled", verdict
 
     def _end(self, run: _Attempt, state: State, verdict: Verdict) -> None:
         run.phase = "ended"

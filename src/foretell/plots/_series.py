@@ -14,7 +14,7 @@ from foretell.errors import StudyError, did_you_mean
 from foretell.record import Observed, Record
 from foretell.trial import State
 
-_FENCE = 3.0  # Tukey's outer fence: so many interquartile ranges beyond the quartiles a point is far out
+_FENCE = 3.0  # so many times the distance of the quartiles beyond them a value is far out
 
 
 @final
@@ -174,22 +174,16 @@ def view(
     Raises:
         StudyError: a logarithmic axis cannot show a value of 0 or below.
 
-    Source: the outer fences of Tukey, Exploratory Data Analysis, 1977.
+    Source: after the outer fences of Tukey, Exploratory Data Analysis, 1977.
     """
     least = float(np.nanmin([*lowest, *keep]))
     if log and least <= 0:
         raise StudyError(f"A logarithmic axis cannot show {least:g}: leave out log=True.")
-    return min(*_fenced(lowest, log), *keep), max(*_fenced(highest, log), *keep)
-
-
-def _fenced(values: NDArray[np.float64], log: bool) -> tuple[float, float]:
-    """The lowest and the highest value that is not far out."""
-    values = values[np.isfinite(values)]
-    scaled = np.log(values) if log else values
-    lower, upper = np.percentile(scaled, [25, 75]).tolist()
+    both = np.log((lowest, highest)) if log else np.array((lowest, highest))
+    lower, upper = float(np.nanpercentile(both[0], 25)), float(np.nanpercentile(both[1], 75))
     reach = _FENCE * (upper - lower) if upper > lower else math.inf
-    inside = values[(scaled >= lower - reach) & (scaled <= upper + reach)]
-    return float(inside.min()), float(inside.max())
+    low, high = lowest[both[0] >= lower - reach].min(), highest[both[1] <= upper + reach].max()
+    return float(min(low, *keep, math.inf)), float(max(high, *keep, -math.inf))
 
 
 def outside(values: NDArray[np.float64], shown: tuple[float, float]) -> int:

@@ -52,7 +52,7 @@ def curves(study: Study, *, metric: str | None = None, top: int | None = None, l
     of = f" of {len(record)}" if len(lines) < len(record) else ""
     axes.set_title(f"{len(lines):,}{of} runs", loc="left", fontsize=11)
     if beyond := sum(_series.outside(line.values, shown) for line in lines):
-        axes.set_title(f"{beyond:,} points beyond the axis", loc="right", fontsize=8, color=NOTE_COLOUR)
+        axes.set_title(f"beyond the axis: {beyond:,}", loc="right", fontsize=8, color=NOTE_COLOUR)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
     return figure
 

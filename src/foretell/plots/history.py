@@ -45,7 +45,8 @@ def history(study: Study, *, log: bool = False) -> Figure:
     figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (label, spent) in zip(places, panels, strict=True):
-        axes.plot(spent, reports.best, drawstyle="steps-post", color=WINNER.colour, linewidth=1.4, label="best so far")
+        # Also of runs that were stopped or paused there: the winner, whose weights exist, may be worse.
+        axes.plot(spent, reports.best, color=WINNER.colour, drawstyle="steps-post", label="best report so far")
         _outcomes(axes, record, ended, spent)
         dress(axes, shown, log=log)
         axes.set_xlim(left=0)
@@ -53,8 +54,8 @@ def history(study: Study, *, log: bool = False) -> Figure:
         axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_xlabel(label)
     figure.axes[0].set_ylabel(metric)
-    if beyond := _series.outside(values, shown):
-        axes.set_title(f"{beyond:,} beyond the axis", loc="right", fontsize=8, color=NOTE_COLOUR, pad=14)
+    if beyond := _series.outside(ended.value, shown):
+        axes.set_title(f"beyond the axis: {beyond:,}", loc="right", fontsize=8, color=NOTE_COLOUR, pad=14)
     figure.suptitle(_title(study), fontsize=11)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
@@ -90,4 +91,4 @@ def _title(study: Study) -> str:
     trained = f"{saving.trained:,} of {saving.in_full:,} epochs trained"
     if record.best is None:
         return f"No winner yet; {trained}"
-    return f"Best {study.objective.metric} {study.best.value:.4g} (trial {record.best}); {trained}"
+    return f"Winner: trial {record.best}, {study.objective.metric} {study.best.value:.4g}; {trained}"

@@ -21,7 +21,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 @final
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit of the budget: `what` is "time" (in seconds), "epochs" or "trials"; `left` is seconds to go, or None."""
+    """One limit of the budget: `what` is "time" (in seconds), "epochs" or "trials"; `left` is seconds to go."""
 
     what: str
     spent: float
@@ -217,7 +217,9 @@ def seconds(value: float) -> str:
     """A span of time for people, in its two largest units."""
     if not math.isfinite(value):
         return "–"
-    if value < 59.95:
+    if value < 0.95:
+        return f"{value:.2g} s"
+    if value < 59.5:
         return f"{value:.1f} s" if value < 9.95 and value % 1 else f"{value:.0f} s"
     whole = round(value)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
@@ -245,10 +247,10 @@ def sparkline(values: Sequence[float], width: int = _CURVE_POINTS) -> str:
     finite = [value for value in picked if math.isfinite(value)]
     if not finite:
         return "·" * len(picked)
-    low, span = min(finite), max(finite) - min(finite)
+    low, span = min(finite) / 2, max(finite) / 2 - min(finite) / 2  # halves, for their difference is never infinite
     top = len(_BLOCKS) - 1
     return "".join(
-        "·" if not math.isfinite(value) else _BLOCKS[round(top * (value - low) / span) if span > 0 else 0]
+        "·" if not math.isfinite(value) else _BLOCKS[round(top * ((value / 2 - low) / span)) if span > 0 else 0]
         for value in picked
     )
 

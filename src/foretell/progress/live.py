@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from foretell.budget import Budget
 from foretell.events import Event
-from foretell.progress._text import View, clean, counted, number, saving, seconds, sparkline, summary, view
+from foretell.progress._text import View, counted, number, saving, seconds, sparkline, summary, view
 from foretell.record import Record
 from foretell.trial import Verdict
 
@@ -128,10 +128,10 @@ def _limits(shown: View, width: int) -> RenderableType:
     from rich.table import Table  # noqa: PLC0415 -- as above
 
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for column in (
-        {"width": 6, "min_width": 6}, {"width": max(8, min(_BAR, width - 50))}, {"no_wrap": True}, {"no_wrap": True, "style": "dim"},
-    ):  # fmt: skip
-        grid.add_column(**column)  # type: ignore[arg-type]
+    grid.add_column(width=6, no_wrap=True)
+    grid.add_column(width=max(8, min(_BAR, width - 50)))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, style="dim")
     for limit in shown.limits:
         left = "" if limit.left is None else f"{'' if limit.what == 'time' else '≈ '}{seconds(limit.left)} left"
         grid.add_row(limit.what, ProgressBar(total=limit.limit, completed=limit.spent), str(limit), left)
@@ -163,10 +163,10 @@ def _labelled(lines: list[tuple[str, str]], *, fold: bool = False) -> Renderable
     from rich.text import Text  # noqa: PLC0415 -- as above
 
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(width=6, min_width=6, style="dim")
-    grid.add_column(no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+    grid.add_column(width=6, style="dim", no_wrap=True)
+    grid.add_column()  # it alone may shrink
     for label, text in lines:
-        grid.add_row(label, Text(clean(text)))
+        grid.add_row(label, Text(text, no_wrap=not fold, overflow="fold" if fold else "ellipsis"))
     return grid
 
 

@@ -29,6 +29,7 @@ class Lines:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
+        self._held: list[Event] | None = []  # until the first line is written
         self._broken = False
 
     def begin(self, name: str, record: Record, budget: Budget) -> None:
@@ -37,9 +38,15 @@ class Lines:
         limits = {"seconds": budget.seconds, "epochs": budget.epochs, "trials": budget.trials}
         aim = "maximize" if objective.maximizes else "minimize"
         self._write({"kind": "Begun", "study": name, "metric": objective.metric, "direction": aim, "budget": limits})
+        held, self._held = self._held, None
+        for event in held or ():
+            self.happened(event)
 
     def happened(self, event: Event) -> None:
         """One line."""
+        if self._held is not None:
+            self._held.append(event)
+            return
         self._write(events.to_json(event))
 
     def tick(self, now: float) -> None:
@@ -47,6 +54,7 @@ class Lines:
 
     def end(self, verdict: Verdict) -> None:
         """Nothing more: the last event, `Concluded`, says why the study ended."""
+        self._held = []
 
     def _write(self, data: dict[str, Any]) -> None:
         if self._broken:

@@ -57,12 +57,13 @@ class Plain:
         if event.state is State.PAUSED and event.seconds < _LONG and event.cause == "":
             self._unsaid["paused"] += 1
             return
-        value = self._value(number_of)
-        if self._record.losses[number_of] < self._best:
+        value = "" if event.cause else self._value(number_of)
+        if value and self._record.losses[number_of] < self._best:
             self._best = self._record.losses[number_of]
             value += ", the best so far"
         head, colon, reason = text.partition(": ")
-        self._limited(f"{head}{value}{colon}{reason}", event.state)
+        again = event.state is State.QUEUED
+        self._limited(f"{head}{value}{colon}{reason}", "to be tried again" if again else event.state.value)
 
     def tick(self, now: float) -> None:
         """Say how the study stands, from time to time."""
@@ -94,12 +95,12 @@ class Plain:
             f", {clean(objective.metric)} {number(objective.value(value))}" if len(curve) and value is not None else ""
         )
 
-    def _limited(self, line: str, state: State) -> None:
+    def _limited(self, line: str, kind: str) -> None:
         now = self._clock()
         if now - self._second >= 1.0:
             self._second, self._lines = now, 0
         if self._lines >= _MOST_LINES:
-            self._unsaid[state.value] += 1
+            self._unsaid[kind] += 1
             return
         self._lines += 1
         self._say(line)

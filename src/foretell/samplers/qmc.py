@@ -45,6 +45,7 @@ class QMC:
             if not space.feasible(params):
                 misses += 1
                 continue
+            misses = 0
             state["drawn"] += 1
             if state["drawn"] > state["created"]:
                 return params

@@ -78,12 +78,14 @@ class Ladder:
         self.epochs: dict[int, tuple[int, ...]] = {}  # trial -> epochs of its rungs
         self.entered: dict[int, list[Member]] = {}  # trial -> what it stands as on each rung it has reached
         self.losses: dict[int, float] = {}  # trial -> last loss
+        self.passed: dict[int, list[float]] = {}  # trial -> its loss as it passed each of its rungs
+        self.ended: set[int] = set()  # trials that came to an end of their own, and go no further up
 
     def update(self, event: FoldEvent, levels: tuple[int, ...] | None = None) -> None:
         """Fold one event; `levels` are the rungs of the trial that opens."""
         match event:
-            case Observed(trial=trial, loss=loss):
-                self.losses[trial] = loss if math.isfinite(loss) else math.inf
+            case Observed(trial=trial, step=step, loss=loss):
+                self._observe(trial, step, loss if math.isfinite(loss) else math.inf)
             case Opened(trial=trial) if levels is not None:
                 self.epochs.setdefault(trial, levels)
                 self.entered.setdefault(trial, [])
@@ -94,8 +96,11 @@ class Ladder:
             case Started(trial=trial, step=step) if trial in self.entered:
                 self._fall_back(trial, step)
             case Ended(trial=trial, state=state) if state.ended:
-                if state in (State.DIVERGED, State.FAILED, State.CANCELLED):
-                    self._complete(trial)
+                if state is State.DONE:
+                    self.ended.add(trial)
+                    self._complete(trial, self.losses.get(trial, math.inf))
+                elif state is not State.STOPPED:
+                    self._complete(trial, math.inf)
                 self._leave_waiting(trial)
 
     def next_rung(self, trial: int, step: int) -> int | None:
@@ -111,13 +116,23 @@ class Ladder:
         """Whether a member is in the top 1/reduction_factor of its rung."""
         return math.isfinite(member[0]) and rung.rank(member) < len(rung.members) // self.reduction_factor
 
+    def _observe(self, trial: int, step: int, loss: float) -> None:
+        """Remember the loss; a rung that lies behind takes the last loss at or before it."""
+        passed, epochs = self.passed.setdefault(trial, []), self.epochs.get(trial, ())
+        while len(passed) < len(epochs) and epochs[len(passed)] <= step:
+            exact = epochs[len(passed)] == step or trial not in self.losses
+            passed.append(loss if exact else self.losses[trial])
+        self.losses[trial] = loss
+
     def _enter(self, trial: int, step: int) -> None:
-        entered = self.entered.setdefault(trial, [])
-        for epochs in self.epochs.get(trial, ())[len(entered) :]:
+        entered, passed = self.entered.setdefault(trial, []), self.passed.get(trial, [])
+        for level, epochs in enumerate(self.epochs.get(trial, ())):
             if epochs > step:
                 break
-            self._leave_waiting(trial)
-            self._enter_next(trial, entered, self.losses.get(trial, math.inf))
+            if level >= len(entered):
+                self._leave_waiting(trial)
+                loss = passed[level] if level < len(passed) else self.losses.get(trial, math.inf)
+                self._enter_next(trial, entered, loss)
 
     def _enter_next(self, trial: int, entered: list[Member], loss: float) -> None:
         if len(self.rungs) == len(entered):
@@ -125,12 +140,12 @@ class Ladder:
         entered.append((loss, trial))
         self.rungs[len(entered) - 1].enter(entered[-1])
 
-    def _complete(self, trial: int) -> None:
-        """A failed run counts as the worst on the rung it was heading for, so that nobody waits for it."""
+    def _complete(self, trial: int, loss: float) -> None:
+        """A run that has ended counts on the rung it was heading for, so that nobody waits for it."""
         entered = self.entered.setdefault(trial, [])
         if len(entered) < len(self.epochs.get(trial, (1,))):
             self._leave_waiting(trial)
-            self._enter_next(trial, entered, math.inf)
+            self._enter_next(trial, entered, loss)
 
     def _leave_waiting(self, trial: int) -> None:
         standing = self.standing(trial)
@@ -141,4 +156,6 @@ class Ladder:
         entered, epochs = self.entered[trial], self.epochs[trial]
         while entered and epochs[len(entered) - 1] > step:
             self.rungs[len(entered) - 1].forget(entered.pop())
+        passed = self.passed.get(trial, [])
+        del passed[sum(level <= step for level in epochs) :]
         self._leave_waiting(trial)

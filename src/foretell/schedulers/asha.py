@@ -79,14 +79,16 @@ class ASHA:
             return Grant(upper)
         rung, member = standing
         rank, total = rung.rank(member), len(rung.members)
-        place = f"{_ordinal(rank + 1)} of {total} runs at epoch {step}"
+        place = f"{_ordinal(rank + 1)} of {total} run{'s' if total > 1 else ''} at epoch {step}"
         if not rung.waits(member) or ladder.promotable(rung, member):
             return Grant(upper, f"{place}: goes on", value=member[0])
         places = total // self.reduction_factor
         if not record.can_pause[trial] and (total < self.reduction_factor or rank < places):
             return Grant(upper, f"{place}: goes on", value=member[0])
-        limit = rung.members[places - 1][0] if places else None
-        return Grant(step, f"{place}: the best {places} go on", value=member[0], limit=limit)
+        if not places:
+            return Grant(step, f"{place}: waits for {self.reduction_factor} to compare", value=member[0])
+        limit, going = rung.members[places - 1][0], "best one goes" if places == 1 else f"best {places} go"
+        return Grant(step, f"{place}: the {going} on", value=member[0], limit=limit)
 
 
 def _ordinal(number: int) -> str:

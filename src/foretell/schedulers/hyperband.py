@@ -97,7 +97,7 @@ class Hyperband:
         for bracket in state.unfinished:
             for level, rung in enumerate(bracket.ladder.rungs):
                 for member in rung.waiting[: context.workers + 1]:
-                    if not self._promoted(bracket, level, member):
+                    if not self._promoted(bracket, level, member, complete=context.complete):
                         break
                     if record.states[member[1]] is State.PAUSED:
                         epochs = bracket.ladder.epochs[member[1]][level]
@@ -114,22 +114,33 @@ class Hyperband:
             return Grant(upper)
         rung, member = standing
         level = len(ladder.entered[trial]) - 1
-        if not rung.waits(member) or self._promoted(bracket, level, member):
+        if not rung.waits(member) or self._promoted(bracket, level, member, complete=context.complete):
             return Grant(upper, f"promoted in its bracket at epoch {step}", value=member[0])
         rank, total = rung.rank(member), len(rung.members)
         if not record.can_pause[trial] and (total < self.reduction_factor or rank < total // self.reduction_factor):
             return Grant(upper, f"{rank + 1} of {total} in its bracket at epoch {step}: goes on", value=member[0])
         return Grant(step, f"{rank + 1} of {total} in its bracket at epoch {step}", value=member[0])
 
-    def _promoted(self, bracket: _Bracket, level: int, member: tuple[float, int]) -> bool:
+    def _promoted(self, bracket: _Bracket, level: int, member: tuple[float, int], *, complete: bool) -> bool:
+        """Whether a member may go on: its whole rung has arrived, and it is among the best of it."""
+        size = len(bracket.trials) if complete else bracket.size  # a bracket that can no longer be filled is full
         rung = bracket.ladder.rungs[level]
-        keep = bracket.size // self.reduction_factor ** (level + 1)
-        return len(rung.members) >= self._expected(bracket, level) and math.isfinite(member[0]) and rung.rank(member) < max(1, keep)
+        arrived = len(rung.members) >= self._expected(bracket, level, size)
+        return arrived and math.isfinite(member[0]) and rung.rank(member) < self._places(level, size)
 
-    def _expected(self, bracket: _Bracket, level: int) -> int:
-        """How many trials come to a rung; failed ones are not promoted, so it may be fewer than the bracket foresees."""
-        expected = bracket.size // self.reduction_factor**level
-        return min(expected, bracket.ladder.rungs[level - 1].finite()) if level else expected
+    def _places(self, level: int, size: int) -> int:
+        """How many go on from a rung of a bracket of `size` trials."""
+        places: int = size // self.reduction_factor ** (level + 1)
+        return max(1, places)
+
+    def _expected(self, bracket: _Bracket, level: int, size: int) -> int:
+        """How many come to a rung: all, or those of the rung below who may go on and have not ended there."""
+        if level == 0:
+            return size
+        ladder = bracket.ladder
+        chosen = ladder.rungs[level - 1].members[: self._places(level - 1, size)]
+        ended = (trial in ladder.ended and len(ladder.entered[trial]) == level for _, trial in chosen)
+        return sum(math.isfinite(loss) and not gone for (loss, _), gone in zip(chosen, ended, strict=True))
 
     def _finished(self, bracket: _Bracket) -> bool:
         """Whether the bracket is full and everybody who may go on from one of its rungs has done so."""
@@ -137,8 +148,8 @@ class Hyperband:
         levels = max((len(epochs) for epochs in ladder.epochs.values()), default=0)
         arrived = len(bracket.trials) >= bracket.size and len(ladder.rungs) >= levels
         return arrived and all(
-            len(rung.members) >= self._expected(bracket, level)
-            and not (rung.waiting and self._promoted(bracket, level, rung.waiting[0]))
+            len(rung.members) >= self._expected(bracket, level, bracket.size)
+            and not (rung.waiting and self._promoted(bracket, level, rung.waiting[0], complete=False))
             for level, rung in enumerate(ladder.rungs)
         )
 
@@ -158,7 +169,8 @@ class Hyperband:
         return max(0, math.floor(math.log(max(1.0, horizon / self.first_rung), self.reduction_factor) + 1e-9))
 
     def _size(self, deepest: int, depth: int) -> int:
-        return math.ceil((deepest + 1) / (depth + 1) * float(self.reduction_factor**depth))
+        size: int = -(-(deepest + 1) * self.reduction_factor**depth // (depth + 1))
+        return size
 
     def _levels(self, horizon: int, depth: int) -> tuple[int, ...]:
         levels = (max(1, round(horizon / self.reduction_factor**power)) for power in range(depth, 0, -1))

@@ -40,7 +40,7 @@ class StoppingRule(Protocol):
         return state
 
     def check(self, curve: Curve, state: Any, context: RunContext) -> Verdict:
-        """The verdict after the newest point of `curve`, which `state` has already seen."""
+        """The verdict after the newest point of `curve`, which has one and which `state` has already seen."""
         ...
 
     def __or__(self, other: StoppingRule) -> AnyOf:
@@ -182,6 +182,26 @@ def every(checks: int, rule: StoppingRule) -> Every:
     if checks < 1:
         raise ValueError(f"every({checks}, ...) never comes round: use 1 or more.")
     return Every(checks, rule)
+
+
+def replayed(rule: StoppingRule | None, curve: Curve) -> Any:
+    """The state of a rule after all points of a curve: how a resumed run takes it up."""
+    if rule is None:
+        return None
+    state = rule.init()
+    for point in curve:
+        state = rule.update(state, point)
+    return state
+
+
+def require_rule(rule: object) -> None:
+    """Check what a user gave as a stopping rule; None is no rule.
+
+    Raises:
+        TypeError: it is something else, or a class that was not called.
+    """
+    if rule is not None and (isinstance(rule, type) or not isinstance(rule, Checks)):
+        raise TypeError(f"stopping={rule!r} is no stopping rule: use e.g. ft.Patience(10).")
 
 
 def _parts(rule: StoppingRule, kind: type[AnyOf | AllOf]) -> tuple[StoppingRule, ...]:

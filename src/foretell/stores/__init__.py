@@ -6,6 +6,7 @@ has returned, and `append` returns when the events are durable.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,17 @@ class Entry(NamedTuple):
     sequence: int
     time: float
     event: Event
+
+
+class Holder(NamedTuple):
+    """The process that has the right to write a study: `kind` is "run", or "call" for a moment."""
+
+    pid: int
+    host: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}" if self.host == socket.gethostname() else f"pid {self.pid} on {self.host}"
 
 
 @runtime_checkable
@@ -74,6 +86,9 @@ class Store(Protocol):
         Raises:
             StoreBusy: another process holds it; the message names its pid and what to do.
         """
+
+    def holder(self, name: str) -> Holder | None:
+        """The living process that holds a study's lock, or None; takes no lock itself."""
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -104,6 +104,7 @@ class Connections:
             if version != _tables.VERSION:
                 if version is not None:
                     self._back_up(raw, version)
+                fault("store-before-migration")
                 _migrate(writer)
             undo.pop_all()
         self._writer = writer

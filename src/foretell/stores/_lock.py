@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foretell.errors import StoreBusy
+from foretell.stores import Holder
 
 PATIENCE = 10.0
 """Seconds to wait for somebody who holds a lock only for a moment."""
@@ -89,6 +90,14 @@ def study_lock(path: Path, study: str, *, wait: bool) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(holder).encode("ascii"), 0)
         yield
+
+
+def holder(path: Path) -> Holder | None:
+    """The living process that has signed a lock file, or None; one on another host is taken to live."""
+    signed = _holder(path)
+    if not signed or (_is_here(signed) and _is_dead(signed["pid"])):
+        return None
+    return Holder(int(signed["pid"]), str(signed["host"]), str(signed["kind"]))
 
 
 def _acquired(descriptor: int) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, final
 
 from foretell.errors import StudyError, did_you_mean
-from foretell.stores import Entry
+from foretell.stores import Entry, Holder
 
 __all__ = ["MemoryStore"]
 
@@ -36,7 +37,7 @@ class MemoryStore:
         """Make a study."""
         if name in self._specs:
             raise StudyError(f"There is a study {name!r} already: open it, or choose another name.")
-        self._specs[name], self._logs[name] = spec, []
+        self._specs[name], self._logs[name] = copy.deepcopy(spec), []
 
     def spec(self, name: str) -> dict[str, Any]:
         """What a study was made with."""
@@ -46,16 +47,22 @@ class MemoryStore:
 
     def append(self, name: str, entries: Sequence[Entry]) -> None:
         """Keep the events, if they are kept at all."""
+        self.spec(name)
         if self._keep_log:
             self._logs[name].extend(entries)
 
     def entries(self, name: str, since: int = 0) -> Iterator[Entry]:
         """The log from `since` on."""
+        self.spec(name)
         return iter(self._logs[name][since:])
 
     def lock(self, name: str, *, wait: bool = False) -> AbstractContextManager[None]:
         """No other process can see this store, so nothing needs a lock."""
         return nullcontext()
+
+    def holder(self, name: str) -> Holder | None:
+        """Nobody."""
+        return None
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from foretell.errors import StudyError
-from foretell.stores import Entry
+from foretell.stores import Entry, Holder
+from foretell.stores._lock import holder
 from foretell.stores._mounts import refuse_network
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class SQLiteStore:
         """
         _check(name)
         return self._database.lock(name, wait=wait)
+
+    def holder(self, name: str) -> Holder | None:
+        """The living process that holds a study's lock, or None; takes no lock itself."""
+        _check(name)
+        return holder(self._root / "locks" / f"{name}.lock")
 
     def close(self) -> None:
         """Close the database; the next use opens it again."""

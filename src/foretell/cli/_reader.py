@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,20 +12,7 @@ from foretell.record import Record
 from foretell.space import Space
 
 if TYPE_CHECKING:
-    from foretell.stores import Store
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The process that has the right to write a study: `kind` is "run", or "call" for a moment."""
-
-    pid: int
-    host: str
-    kind: str
-
-    def __str__(self) -> str:
-        return f"pid {self.pid}" if self.host == socket.gethostname() else f"pid {self.pid} on {self.host}"
+    from foretell.stores import Holder, Store
 
 
 @final
@@ -63,7 +46,7 @@ class Reader:
     @property
     def holder(self) -> Holder | None:
         """Who writes the study now."""
-        return holder(self.folder, self.name)
+        return self._store.holder(self.name)
 
     def refresh(self) -> None:
         """Take in what has happened since the last time."""
@@ -103,23 +86,3 @@ def opened(folder: Path) -> Store:
         )
     store: Store = _family.load("stores", "sqlite")(folder)
     return store
-
-
-def holder(folder: Path, name: str) -> Holder | None:
-    """The living process that says in the study's lock file that it writes; None if there is none."""
-    try:
-        signed = json.loads((folder / "locks" / f"{name}.lock").read_bytes())
-        found = Holder(int(signed["pid"]), str(signed["host"]), str(signed["kind"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if found.host != socket.gethostname() or _lives(found.pid) else None
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

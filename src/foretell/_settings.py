@@ -1,0 +1,77 @@
+"""What a study was made with: its specification in the store, and the members that names stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from foretell import _family
+from foretell.errors import StudyError, StudyMismatch
+from foretell.objective import Objective
+from foretell.record import ValueMode
+from foretell.space import Space
+from foretell.stores import Store
+
+_AUTO = {"samplers": "random_search", "schedulers": "asha", "termination": "budget"}
+_FORMAT = 1
+
+
+def specification(
+    space: Space, objective: Objective, seed: int, value: ValueMode, sampler: Any, scheduler: Any
+) -> dict[str, Any]:
+    """Plain JSON data that says what the study searches for, and how."""
+    return {
+        "format": _FORMAT,
+        "space": space.to_json(),
+        "space_hash": space.hash,
+        **objective.to_json(),
+        "seed": seed,
+        "value": value,
+        "sampler": _described(sampler),
+        "scheduler": _described(scheduler),
+    }
+
+
+def create_or_check(store: Store, name: str, objective: Objective, spec: dict[str, Any]) -> None:
+    """Make the study, or see that the one of this name searches for the same.
+
+    Raises:
+        StudyMismatch: it has another space, metric or direction.
+    """
+    if name not in store.names():
+        try:
+            store.create(name, spec)
+            return
+        except StudyError:  # another process may have made it at this very moment
+            if name not in store.names():
+                raise
+    stored = store.spec(name)
+    for what in ("space_hash", *objective.to_json()):
+        if stored[what] != spec[what]:
+            shown = what.removesuffix("_hash")
+            raise StudyMismatch(
+                f"The study {name!r} is there already, with another {shown}: {stored[shown]} is stored, "
+                f"{spec[shown]} was given. Go on with what is stored, or choose another name."
+            )
+
+
+def member(family: str, choice: Any) -> Any:
+    """The member that "auto" or a name stands for; an object stands for itself."""
+    return _family.make(family, _AUTO[family] if isinstance(choice, str) and choice == "auto" else choice)
+
+
+def _described(choice: Any) -> str:
+    """A member for the specification: its name, or how it was made."""
+    return choice if isinstance(choice, str) else repr(choice)
+
+
+def digest_of(function: Callable[..., Any] | None) -> str:
+    """Of the training function's source, to tell when it has changed."""
+    try:
+        source = inspect.getsource(function) if function is not None else ""
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        source = code.co_code.hex() if code is not None else ""
+    return hashlib.sha256(source.encode()).hexdigest()[:16] if source else ""

@@ -1,0 +1,435 @@
+"""A Gaussian process over configurations proposes where improvement is expected most.
+
+What it is fitted to comes from one function, `targets`; the rest is arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foretell.context import Context
+from foretell.errors import StudyError
+from foretell.events import Ended
+from foretell.numerics.acquisition import log_expected_improvement
+from foretell.numerics.gp import Posterior, condition, fit
+from foretell.numerics.kernels import Layout, squared_distances
+from foretell.record import FoldEvent, Observed, Record
+from foretell.space import Choice, Space
+from foretell.trial import State
+
+__all__ = ["GP"]
+
+Array = NDArray[np.float64]
+
+_GROWTH = 1.3  # more values before the hyperparameters are fitted again
+_WORST = 3.0  # scaled loss beyond which it no longer matters how bad a trial was
+_PARENTS, _DECAY = 8, 0.35  # near candidates descend from the best, the first most often
+_STARTS, _ROUNDS, _FIRST_STEP = 5, 10, 0.1  # local refinement
+_MOST_PLACES = 256  # a number with more values than this is treated as continuous
+_TRIES = 100
+
+
+@final
+@dataclass(frozen=True)
+class GP:
+    """Expected improvement under a Gaussian process, maximised over far and near candidates and refined locally.
+
+    Trials without a value count as if they will get what the process expects of them; failed ones as bad.
+
+    Args:
+        n_start: values before the process is asked; random draws until then.
+        random_share: of later proposals that are random draws all the same, in [0, 1]: no model is always right.
+        candidates: half of them anywhere in the space, half around the best trials.
+        spacing: least distance from earlier trials in the unit cube, for 7 dimensions; it grows as their root.
+        max_points: values the process sees: the better half of them the best, the others spread over the rest.
+
+    Source: Ament et al., NeurIPS 2023 (the acquisition); Hvarfner et al., ICML 2024 (the prior).
+    """
+
+    n_start: int = 8
+    random_share: float = 0.1
+    candidates: int = 500
+    spacing: float = 1e-3
+    max_points: int = 300
+
+    def __post_init__(self) -> None:
+        if self.n_start < 2:
+            raise StudyError(f"n_start={self.n_start} leaves nothing to learn from: use 2 or more.")
+        if not 0.0 <= self.random_share <= 1.0:
+            raise StudyError(f"random_share={self.random_share} is no share: use a number from 0 to 1.")
+        if self.candidates < 2 or self.max_points < self.n_start:
+            raise StudyError(
+                f"candidates={self.candidates} and max_points={self.max_points} are too few: "
+                f"use 2 candidates and {self.n_start} points (n_start) or more."
+            )
+
+    def init(self, space: Space) -> _Memory:
+        """Nothing seen."""
+        return _Memory(_Cube.of(space), due=self.n_start)
+
+    def update(self, state: _Memory, event: FoldEvent) -> _Memory:
+        """Note how far every trial was seen, and at which moments the hyperparameters are due."""
+        state.note(event)
+        return state
+
+    def suggest(self, record: Record, context: Context) -> dict[str, Any]:
+        """A random draw at first and now and then, else where the improvement expected is highest."""
+        space, rng = context.space, context.rng
+        memory: _Memory = record.state(self)
+        seen = targets(record, context, memory.bad)
+        explores = rng.random() < self.random_share
+        if not len(space) or len(seen.trials) < self.n_start or not np.isfinite(seen.losses).any() or explores:
+            return space.sample(rng)
+        search = self._search(record, context, memory, seen)
+        for row in search.ranked(self.candidates, rng):
+            params = space.decode(row)
+            if space.feasible(params) and search.is_new(space.encode(params)):
+                return params
+        return space.sample(rng)
+
+    def _search(self, record: Record, context: Context, memory: _Memory, seen: Targets) -> _Search:
+        """The posterior given all that was seen, and given that pending trials get what is expected of them."""
+        cube, theta = memory.cube, self._theta(record, context, memory)
+        known = cube.snap(record.encoded.array[_chosen(seen, self.max_points)])
+        y, noise = _standardised(_scaled(seen), _chosen_index(seen, self.max_points))
+        points = cube.embed(known)
+        posterior = condition(theta, points, y, noise, scale_of=cube.layout.scale_of)
+        incumbent = float(posterior.predict(points)[0].min())
+        order = np.argsort(y, kind="stable")[:_PARENTS]
+        pending = [
+            trial
+            for group in (record.running, record.paused, record.ready)
+            for trial in group
+            if not math.isfinite(record.losses[trial]) and trial not in memory.bad
+        ]
+        if pending:
+            ahead = cube.embed(cube.snap(record.encoded.array[pending]))
+            posterior = posterior.extended(ahead, posterior.predict(ahead)[0], np.zeros(len(pending)))
+        tried = cube.embed(cube.snap(record.encoded.array))
+        spacing = self.spacing * math.sqrt(len(cube.places) / 7.0)
+        return _Search(cube, posterior, incumbent, known.rows[order], tried, spacing)
+
+    def _theta(self, record: Record, context: Context, memory: _Memory) -> Array:
+        """The hyperparameters, fitted at every moment that was due, each fit beginning from the one before.
+
+        They depend on the events alone, not on when the sampler was asked: a study taken up again goes on the same way.
+        """
+        cube = memory.cube
+        for steps, bad in memory.moments:
+            seen = targets(record, context, bad, steps)
+            y, noise = _standardised(_scaled(seen), _chosen_index(seen, self.max_points))
+            points = cube.embed(cube.snap(record.encoded.array[_chosen(seen, self.max_points)]))
+            memory.theta = fit(
+                points, y, noise, scale_of=cube.layout.scale_of, scales=cube.layout.scales, start=memory.theta
+            )
+        memory.moments.clear()
+        assert memory.theta is not None, "the first moment is due with the n_start-th value"
+        return memory.theta
+
+
+class Targets(NamedTuple):
+    """What the process is fitted to.
+
+    Args:
+        trials: (n,) their numbers.
+        losses: (n,) what each is worth; infinity for a trial that failed or diverged.
+        sd: (n,) how uncertain that is.
+    """
+
+    trials: NDArray[np.int64]
+    losses: Array
+    sd: Array
+
+
+def targets(
+    record: Record, context: Context, bad: frozenset[int] | set[int], steps: dict[int, int] | None = None
+) -> Targets:
+    """What every trial is worth: its loss now.
+
+    Args:
+        record: of the study.
+        context: of the decision.
+        bad: trials that failed or diverged.
+        steps: to look back: the step each trial had been seen at; others count as unknown.
+    """
+    losses = record.losses.array
+    if steps is None:
+        good = np.flatnonzero(np.isfinite(losses))
+        values = losses[good]
+    else:
+        good = np.array(sorted(steps), np.int64)
+        values = np.array([_loss_at(record, trial, steps[trial]) for trial in good.tolist()])
+    known = np.isfinite(values)
+    failed = np.array(sorted(bad), np.int64)
+    trials = np.concatenate((good[known], failed))
+    return Targets(trials, np.concatenate((values[known], np.full(len(failed), np.inf))), np.zeros(len(trials)))
+
+
+def _loss_at(record: Record, trial: int, step: int) -> float:
+    curve = record.curves[trial]
+    best = record.value_mode == "best" or (record.value_mode == "auto" and record.tracked[trial])
+    if not best or not len(curve):
+        return curve.at(step)
+    return float(curve.best_so_far[max(0, int(np.searchsorted(curve.steps, step, side="right")) - 1)])
+
+
+def _scaled(seen: Targets) -> Targets:
+    """Losses as 0 for the best, 1 for the median, and logarithmic above it: how bad a trial is matters less and less."""
+    finite = seen.losses[np.isfinite(seen.losses)]
+    low, middle = float(finite.min()), float(np.median(finite))
+    width = middle - low
+    if width <= 1e-12 * max(abs(low), abs(middle)):  # most are equally good: the others tell the scale
+        width = float(finite.max()) - low or 1.0
+    ratio = np.minimum((seen.losses - low) / width, math.exp(_WORST - 1.0))
+    above = np.maximum(ratio, 1.0)
+    worst = float(np.where(np.isfinite(seen.losses), ratio, 0.0).max())
+    scaled = np.where(np.isfinite(seen.losses), np.where(ratio <= 1.0, ratio, 1.0 + np.log(above)), np.nan)
+    scaled = np.where(np.isnan(scaled), worst if worst <= 1.0 else 1.0 + math.log(worst), scaled)
+    return Targets(seen.trials, scaled, seen.sd / width / above)
+
+
+def _standardised(scaled: Targets, index: NDArray[np.int64]) -> tuple[Array, Array]:
+    y = scaled.losses[index]
+    spread = float(y.std()) or 1.0
+    return (y - y.mean()) / spread, (scaled.sd[index] / spread) ** 2
+
+
+def _chosen_index(seen: Targets, most: int) -> NDArray[np.int64]:
+    """Which of the targets the process sees: all, or the best half and an even choice of the others."""
+    if len(seen.trials) <= most:
+        return np.arange(len(seen.trials))
+    order = np.argsort(seen.losses, kind="stable")
+    best, others = order[: most // 2], np.sort(order[most // 2 :])
+    spread = others[np.linspace(0, len(others) - 1, most - len(best)).round().astype(np.int64)]
+    return np.sort(np.concatenate((best, spread)))
+
+
+def _chosen(seen: Targets, most: int) -> NDArray[np.int64]:
+    return seen.trials[_chosen_index(seen, most)]
+
+
+@final
+@dataclass(slots=True)
+class _Memory:
+    """The fold: which trials were seen how far, and what is due; `theta` depends on nothing but these moments."""
+
+    cube: _Cube
+    due: int
+    steps: dict[int, int] = field(default_factory=dict)
+    bad: set[int] = field(default_factory=set)
+    moments: list[tuple[dict[int, int], frozenset[int]]] = field(default_factory=list)
+    theta: Array | None = None
+
+    def note(self, event: FoldEvent) -> None:
+        """Fold one event."""
+        if isinstance(event, Observed):
+            if math.isfinite(event.loss):
+                self.steps[event.trial] = event.step
+                self.bad.discard(event.trial)
+            elif event.trial not in self.steps:
+                self.bad.add(event.trial)
+        elif isinstance(event, Ended) and event.state in (State.FAILED, State.DIVERGED):
+            self.steps.pop(event.trial, None)
+            self.bad.add(event.trial)
+        elif isinstance(event, Ended) and event.state is State.CANCELLED:
+            self.steps.pop(event.trial, None)
+            self.bad.discard(event.trial)
+        else:
+            return
+        count = len(self.steps) + len(self.bad)
+        if count >= self.due and self.steps:
+            self.due = math.ceil(_GROWTH * count)
+            self.moments.append((dict(self.steps), frozenset(self.bad)))
+
+
+class _Rows(NamedTuple):
+    """Points of the unit cube that configurations have: (n, d) each."""
+
+    rows: Array
+    codes: NDArray[np.int64]
+    active: NDArray[np.bool_]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Cube:
+    """The unit cube of a space, for many points at once.
+
+    Args:
+        layout: of the kernel.
+        places: per dimension, where its values lie if they are few, else None.
+        edges: per dimension, what parts the values from each other.
+        needs: per dimension, the (dimension, code) pairs of choices that make it active.
+    """
+
+    layout: Layout
+    places: tuple[Array | None, ...]
+    edges: tuple[Array | None, ...]
+    needs: tuple[tuple[tuple[int, int], ...], ...]
+
+    @classmethod
+    def of(cls, space: Space) -> _Cube:
+        """The cube of a space."""
+        places, edges, needs, options = [], [], [], []
+        index = {(dimension.condition, dimension.name): dimension for dimension in space.dimensions}
+        branches: dict[Any, int] = {}
+        for dimension in space.dimensions:
+            parameter, condition_ = dimension.parameter, dimension.condition
+            unordered = isinstance(parameter, Choice) and not parameter.ordered
+            count = parameter.grid_size(None)
+            few = count is not None and (count <= _MOST_PLACES or isinstance(parameter, Choice))
+            at = [parameter.to_unit(parameter.grid_value(i, None)) for i in range(count if few and count else 0)]
+            places.append(np.array(at) if few else None)
+            edges.append(_edges(at, isinstance(parameter, Choice)) if few else None)
+            options.append(len(at) if unordered else 0)
+            if condition_:
+                branches.setdefault(condition_, len(branches))
+            parents = [index[condition_[:depth], name] for depth, (name, _) in enumerate(condition_)]
+            needs.append(
+                tuple(
+                    (parent.index, parent.parameter.options.index(option))
+                    for parent, (_, option) in zip(parents, condition_, strict=True)
+                    if isinstance(parent.parameter, Choice)
+                )
+            )
+        layout = Layout(tuple(options), tuple(branches.get(d.condition, -1) for d in space.dimensions))
+        return cls(layout, tuple(places), tuple(edges), tuple(needs))
+
+    def snap(self, cube: Array) -> _Rows:
+        """The encoded configurations at points of the cube."""
+        rows = np.array(cube)
+        codes = np.zeros(rows.shape, np.int64)
+        active = np.ones(rows.shape, np.bool_)
+        for dimension, (places, edges) in enumerate(zip(self.places, self.edges, strict=True)):
+            if places is not None and edges is not None:
+                codes[:, dimension] = np.searchsorted(edges, rows[:, dimension], side="right")
+                rows[:, dimension] = places[codes[:, dimension]]
+        for dimension, needs in enumerate(self.needs):
+            for parent, code in needs:
+                active[:, dimension] &= codes[:, parent] == code
+        rows[~active] = 0.5
+        return _Rows(rows, codes, active)
+
+    def embed(self, rows: _Rows) -> Array:
+        """The points that the kernel sees."""
+        return self.layout.embed(rows.rows, rows.codes, rows.active)
+
+    def near(self, parents: _Rows, step: Array, chance: float, rng: np.random.Generator) -> Array:
+        """A point near each parent: some coordinates moved by about its step, options drawn anew.
+
+        Args:
+            parents: (n, d).
+            step: (n,) sd of the moves.
+            chance: of each coordinate to be moved; one is moved at least.
+        """
+        shape = parents.rows.shape
+        moved = rng.random(shape) < chance
+        moved[np.arange(shape[0]), rng.integers(shape[1], size=shape[0])] = True
+        fresh = rng.random(shape)
+        points = parents.rows + step[:, None] * rng.standard_normal(shape)
+        for dimension, places in enumerate(self.places):
+            if self.layout.options[dimension]:
+                points[:, dimension] = fresh[:, dimension]
+            elif places is not None:
+                away = points[:, dimension] - parents.rows[:, dimension]
+                points[:, dimension] = self._shift(dimension, parents.codes[:, dimension], away)
+        points = np.where(moved, reflected(points), parents.rows)
+        # What a parent does not use has no place to stay near to.
+        return np.where(parents.active, points, fresh)
+
+    def moves(self, base: _Rows, step: Array, rng: np.random.Generator) -> Array:
+        """(n, 3d, d): along every coordinate up and down, and as many in all directions at once."""
+        count, dims = base.rows.shape
+        points = np.repeat(base.rows[:, None, :], 3 * dims, axis=1)
+        for dimension, places in enumerate(self.places):
+            for sign, slot in ((1.0, dimension), (-1.0, dims + dimension)):
+                if self.layout.options[dimension]:
+                    assert places is not None
+                    codes = base.codes[:, dimension] + rng.integers(1, max(2, len(places)), size=count)
+                    points[:, slot, dimension] = places[codes % len(places)]
+                elif places is not None:
+                    points[:, slot, dimension] = self._shift(dimension, base.codes[:, dimension], sign * step)
+                else:
+                    points[:, slot, dimension] += sign * step
+        numbers = np.array([not options for options in self.layout.options])
+        away = rng.standard_normal((count, dims, dims)) * (0.7 * step[:, None, None]) * numbers
+        points[:, 2 * dims :] += away
+        return reflected(points)
+
+    def _shift(self, dimension: int, codes: NDArray[np.int64], away: Array) -> Array:
+        """Places that lie so far away, but at least one value."""
+        places = self.places[dimension]
+        assert places is not None
+        last = len(places) - 1
+        jump = np.sign(away) * np.maximum(1.0, np.round(np.abs(away) * len(places)))
+        to = np.abs(codes + jump.astype(np.int64))
+        return np.asarray(places[np.clip(np.where(to > last, 2 * last - to, to), 0, last)])
+
+
+def reflected(points: Array) -> Array:
+    """Points outside the unit cube, by at most its width, mirrored at the walls they crossed."""
+    return np.asarray(1.0 - np.abs(1.0 - np.abs(np.clip(points, -1.0, 2.0))))
+
+
+def _edges(places: list[float], is_choice: bool) -> Array:
+    """What parts neighbouring values: an option's place is the middle of its share, a number's edges lie half-way."""
+    edges: list[float] = []
+    for place, following in zip(places, places[1:], strict=False):
+        edges.append(2.0 * place - (edges[-1] if edges else 0.0) if is_choice else 0.5 * (place + following))
+    return np.array(edges)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The search for the point where the improvement expected is highest."""
+
+    cube: _Cube
+    posterior: Posterior
+    incumbent: float
+    parents: Array
+    tried: Array
+    spacing: float
+
+    def ranked(self, candidates: int, rng: np.random.Generator) -> Array:
+        """(n, d) points, best first: the refined ones and the best of the others."""
+        dims = len(self.cube.places)
+        far = rng.random((candidates - candidates // 2, dims))
+        ranks = np.minimum(rng.geometric(_DECAY, candidates // 2) - 1, len(self.parents) - 1)
+        step = np.exp(rng.uniform(math.log(0.01), math.log(0.3), candidates // 2))
+        near = self.cube.near(self.cube.snap(self.parents[ranks]), step, max(0.3, 2.0 / dims), rng)
+        pool = self.cube.snap(np.vstack((far, near))).rows
+        worth = self.worth(pool)
+        order = np.argsort(-worth, kind="stable")
+        refined, gains = self._refined(pool[order[:_STARTS]], worth[order[:_STARTS]], rng)
+        rows = np.vstack((refined, pool[order[:_TRIES]]))
+        return np.asarray(rows[np.argsort(-np.concatenate((gains, worth[order[:_TRIES]])), kind="stable")])
+
+    def worth(self, rows: Array) -> Array:
+        """The logarithm of the expected improvement at snapped rows."""
+        mean, sd = self.posterior.predict(self.cube.embed(self.cube.snap(rows)))
+        return log_expected_improvement(mean, sd, self.incumbent)
+
+    def _refined(self, rows: Array, worth: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        count, dims = rows.shape
+        step = np.full(count, _FIRST_STEP)
+        for _ in range(_ROUNDS):
+            moves = self.cube.snap(self.cube.moves(self.cube.snap(rows), step, rng).reshape(-1, dims)).rows
+            values = self.worth(moves).reshape(count, -1)
+            best = values.argmax(axis=1)
+            value = values[np.arange(count), best]
+            better = value > worth
+            rows = np.where(better[:, None], moves.reshape(count, -1, dims)[np.arange(count), best], rows)
+            worth = np.where(better, value, worth)
+            step = np.where(better, step, 0.5 * step)
+        return rows, worth
+
+    def is_new(self, row: Array) -> bool:
+        """Whether no earlier trial lies within the spacing."""
+        point = self.cube.embed(self.cube.snap(row[None, :]))
+        return bool(squared_distances(point, self.tried).min() > max(self.spacing, 1e-9) ** 2)

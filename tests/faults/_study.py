@@ -1,0 +1,142 @@
+"""The study that the tests of this folder break: a script that a fresh interpreter runs, `python _study.py '{...}'`.
+
+Its trainings say what they do in lines "pid trial attempt what digest" on a FIFO: "begin", the step after each
+`run.report` has returned, "twice" if the trial is being trained by another process too, "hang" and "end".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import foretell as ft
+from foretell.schedulers.asha import ASHA
+
+HORIZON = 9
+SIZE = 64
+SPACE = ft.Space(lr=ft.Float(1e-3, 1.0, log=True), how=ft.Choice(["well", "raise", "_exit", "kill", "memory", "exit"]))
+
+
+class Settings(NamedTuple):
+    """What a test wants of the study."""
+
+    folder: str
+    budget: str
+    train: str = "steady"
+    retries: int = 1
+    workers: int = 2
+    scheduler: str = "asha"
+    grace: float = 30.0
+    enqueue: tuple[str, ...] = ()
+
+    @property
+    def store(self) -> Path:
+        return Path(self.folder) / "store"
+
+
+def advance(weights: np.ndarray, params: dict[str, Any], rng: np.random.Generator, noise: list[float]) -> float:
+    """One epoch, in place; returns the loss. `noise` comes from the global generators."""
+    weights *= 1 - params["lr"] / 2
+    weights += params["lr"] * rng.normal(size=SIZE) + noise[0] + noise[1]
+    return float(np.mean(weights**2))
+
+
+def digest(weights: np.ndarray) -> str:
+    return hashlib.sha256(weights.tobytes()).hexdigest()[:16]
+
+
+def undisturbed(params: dict[str, Any], seed: int) -> list[str]:
+    """The digests of the weights after 0, 1, ..., HORIZON epochs of a training that nobody broke."""
+    weights, rng = np.zeros(SIZE), np.random.default_rng(seed)
+    python, legacy = random.Random(seed), np.random.RandomState(seed % 2**32)
+    digests = [digest(weights)]
+    for _ in range(HORIZON):
+        advance(weights, params, rng, [python.random(), legacy.random_sample()])
+        digests.append(digest(weights))
+    return digests
+
+
+def main(settings: Settings) -> None:
+    fifo = os.path.join(settings.folder, "lines")
+    folder = settings.folder
+
+    def say(run: ft.Run, what: object, weights: np.ndarray) -> None:
+        trial, attempt = run.identity
+        line = f"{os.getpid()} {trial} {attempt} {what} {digest(weights)}\n"
+        channel = os.open(fifo, os.O_WRONLY)
+        os.write(channel, line.encode())  # shorter than PIPE_BUF, so whole or not at all
+        os.close(channel)
+
+    @contextlib.contextmanager
+    def alone(run: ft.Run, weights: np.ndarray) -> Iterator[None]:
+        with open(os.path.join(folder, f"lock-{run.identity[0]}"), "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(run, "twice", weights)
+            yield
+
+    def steady(run: ft.Run) -> None:
+        weights = np.zeros(SIZE)
+        with alone(run, weights):
+            say(run, "begin", weights)
+            run.track(weights=weights)
+            for epoch in run.epochs(HORIZON):
+                loss = advance(weights, run.params, run.rng, [random.random(), np.random.random()])
+                run.report(val_loss=loss)
+                say(run, epoch + 1, weights)
+            say(run, "end", weights)
+
+    def hanging(run: ft.Run) -> None:
+        weights = np.zeros(SIZE)
+        run.track(weights=weights)
+        for epoch in run.epochs(HORIZON):
+            if epoch == 1:
+                say(run, "hang", weights)
+                os.close(os.open(os.path.join(folder, "never"), os.O_RDONLY))  # nobody ever writes
+            weights += 1
+            run.report(val_loss=1.0)
+            say(run, epoch + 1, weights)
+
+    def failing(run: ft.Run) -> None:
+        print(f"seed {run.seed}", flush=True)
+        match run.params["how"]:
+            case "raise":
+                raise RuntimeError("as the test wants")
+            case "_exit":
+                os._exit(3)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "memory":
+                raise MemoryError
+            case "exit":
+                sys.exit("no more")
+        run.report(val_loss=1.0)
+
+    def broken(run: ft.Run) -> None:
+        raise RuntimeError("as the test wants")
+
+    trainings = {"steady": steady, "hanging": hanging, "failing": failing, "broken": broken}
+    scheduler = ASHA(first_rung=1) if settings.scheduler == "asha" else settings.scheduler
+    study = ft.Study(SPACE, minimize="val_loss", store=settings.store, scheduler=scheduler, retries=settings.retries)
+    study._coordinator.policy = replace(study._coordinator.policy, grace=settings.grace)
+    if not len(study.trials):
+        for how in settings.enqueue:
+            study.enqueue({"lr": 0.1, "how": how})
+    study.run(trainings[settings.train], settings.budget, workers=settings.workers, progress="none")
+
+
+if __name__ == "__main__":
+    main(Settings(**json.loads(sys.argv[1])))

@@ -1,0 +1,78 @@
+"""The process that runs a study is killed at random and at every named point; the study goes on as if nothing was."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from foretell import events
+from foretell._faults import COORDINATOR_POINTS
+from tests.faults import Bench
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and waits for process descriptors"),
+]
+KILLS = 26  # in each of the two studies
+ONCE = ("coordinator-before-recovery", "coordinator-before-conclusion")  # passed once in a session
+AT_THE_ENDS = ("store-before-migration", "coordinator-before-conclusion")
+
+
+@pytest.mark.parametrize("budget", ["70 trials", "320 epochs"])
+def test_kills_at_random(tmp_path: Path, budget: str) -> None:
+    rng = random.Random(budget)
+    with Bench(tmp_path, budget=budget) as bench:
+        for kill in range(KILLS):
+            assert bench.kill(bench.start(), rng.randint(1, 10)), f"the study was over after {kill} kills: enlarge it"
+            bench.check()
+        bench.complete()
+
+
+def killed_at(bench: Bench, point: str) -> None:
+    code, words = bench.finish(bench.start(point))
+    assert code == -signal.SIGKILL, f"{point} was not passed; the study ended with {code}\n{words}"
+    bench.check()
+
+
+def test_kills_at_every_named_point(tmp_path: Path) -> None:
+    with Bench(tmp_path, budget="60 trials") as bench:
+        for point in COORDINATOR_POINTS:
+            if point not in AT_THE_ENDS:
+                killed_at(bench, f"{point}:1")
+                killed_at(bench, f"{point}:{1 if point in ONCE else 5}")
+        bench.complete()
+
+
+def test_kills_before_there_are_tables_and_when_all_is_trained(tmp_path: Path) -> None:
+    with Bench(tmp_path, budget="3 trials") as bench:
+        first, last = AT_THE_ENDS
+        code, _ = bench.finish(bench.start(first))
+        assert code == -signal.SIGKILL
+        assert bench.log() == []
+        for _ in range(2):
+            killed_at(bench, last)
+        bench.complete()
+
+
+def test_kills_between_an_epoch_and_the_answer_to_it_and_then_in_the_recovery(tmp_path: Path) -> None:
+    """Each trial that was at the end of its grant must be remembered, however often the session after it is killed."""
+    with Bench(tmp_path, budget="12 trials") as bench:
+        for commits in range(3, 11):
+            killed_at(bench, f"journal-after-commit:{commits}")
+            killed_at(bench, "journal-after-commit:2")  # the first is the session's begin, the second the recovery
+            last = [type(entry.event) for entry in bench.log()[-2:]]
+            assert last[-1] is events.Ended and events.Started not in last
+        bench.complete()
+
+
+@pytest.mark.parametrize("reports", [3, 8, 16])
+def test_epochs_that_are_trained_again_are_paid_for(tmp_path: Path, reports: int) -> None:
+    """Two full trainings have reserved the whole budget when they are thrown back to their last checkpoints."""
+    with Bench(tmp_path, budget="18 epochs", scheduler="full") as bench:
+        assert bench.kill(bench.start(), reports)
+        bench.check()
+        bench.complete()
