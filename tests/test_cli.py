@@ -430,7 +430,7 @@ def test_what_nobody_foresaw_is_exit_code_three(call: Call, made: ft.Study, monk
     def fails(*arguments: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(_reader, "opened", fails)
+    monkeypatch.setattr("foretell.stores.sqlite.SQLiteStore.holder", fails)
     done = call("ls")
     assert done.code == 3 and "ZeroDivisionError: by nought" in done.err and "Traceback" not in done.err
     with pytest.raises(ZeroDivisionError):

@@ -55,7 +55,7 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt
         self._received = number
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         print(f"\n{name}: saving what runs. Once more ends at once.", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ def retain(journal: Journal, trial: int, keep: int) -> None:
     for folder in {saved.folder for saved in kept.values()} - {best}:
         _drop(journal, trial, folder)
     holders = sorted(record.keepers, key=lambda number: (record.losses[number], number))
-    journal.after_commit(lambda: _sweep(journal, trial))
+    journal.after_commit(lambda: sweep(journal, trial))
     for number in holders[max(1, keep) :]:
         _drop(journal, number, record.checkpoints[number]["best"].folder)
 
@@ -35,7 +35,7 @@ def replace_old(journal: Journal, saved: events.Saved) -> None:
         _delete(journal, folder)
 
 
-def _sweep(journal: Journal, trial: int) -> None:
+def sweep(journal: Journal, trial: int) -> None:
     """Whatever else lies in an ended trial's folder of checkpoints: a process was killed before it could say so."""
     record = journal.record
     folder = record.folder / trial_name(trial) / CHECKPOINTS

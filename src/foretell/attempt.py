@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import sys
 import time
@@ -15,6 +16,8 @@ from foretell.errors import Paused
 from foretell.executors import Task, Work
 from foretell.run import Link, Run
 from foretell.trial import CONTINUE, State
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def attempt(work: Work, task: Task, link: Link) -> None:
@@ -49,7 +52,7 @@ def attempt(work: Work, task: Task, link: Link) -> None:
         ended(State.FAILED, "exit", f"The training called sys.exit({error.code!r}).\n{traceback.format_exc()}")
     except Exception as error:  # whatever the user's code raises is an outcome of the trial
         run.abandon()
-        ended(State.FAILED, "oom" if is_out_of_memory(error) else "error", traceback.format_exc())
+        ended(State.FAILED, cause_of(error), traceback.format_exc())
     else:
         ended(state)
 
@@ -72,6 +75,13 @@ def seed_all(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception tells of memory, the host's or a device's."""
-    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError")
+def cause_of(error: BaseException) -> str:
+    """What kind of failure an exception is: "oom", "disk" or "error"."""
+    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError"):
+        return "oom"
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno in _NO_SPACE:
+            return "disk"
+        inner = inner.__cause__ or inner.__context__
+    return "error"

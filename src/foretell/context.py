@@ -22,7 +22,7 @@ class Context:
         objective: of the study.
         budget: of the study, over all its sessions.
         seed: of the study.
-        decision: number of this decision, so that equal histories give equal decisions.
+        decision: how many trials there are, so that the n-th proposal draws the same numbers in every session.
         now: seconds on the executor's clock.
         workers: how many trainings may run at once.
         complete: whether no new trial can be started any more: the budget's are all made, or the sampler is exhausted.
@@ -41,6 +41,10 @@ class Context:
     sampler: Any = None
     curve_model: Any = None
     _rng: np.random.Generator | None = None
+
+    def rng_of(self, *key: int) -> np.random.Generator:
+        """Randomness of a decision about something else than the next trial, e.g. of (trial, step)."""
+        return np.random.default_rng((self.seed, self.decision, *key))
 
     @property
     def rng(self) -> np.random.Generator:

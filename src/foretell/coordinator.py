@@ -10,73 +10,33 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 
 from foretell import events
 from foretell._faults import fault
 from foretell._ledger import affordable, affordable_until
-from foretell._retention import CHECKPOINTS, replace_old, retain
+from foretell._retention import CHECKPOINTS, replace_old, retain, sweep
+from foretell._roles import Desk, Members, Policy
 from foretell.budget import Budget
 from foretell.context import Context
-from foretell.errors import ReportError, TrainingError
+from foretell.errors import ForetellError, StoreFull, TrainingError
 from foretell.executors import Executor, Lost, Message, Reply, Task
 from foretell.journal import Journal
 from foretell.record import Record
-from foretell.samplers import Exhausted, Sampler
-from foretell.schedulers import Done, Grant, Resume, Scheduler, Start
-from foretell.termination import Terminator, spent
+from foretell.samplers import Exhausted
+from foretell.schedulers import Done, Grant, Resume, Start
+from foretell.termination import spent
 from foretell.trial import CONTINUE, State, Verdict, trial_name
 
 _SLICE_PER_RESUME = 10  # a resumed slice trains at least this many times as long as resuming took
 _NOTICEABLE = 1.0  # seconds: resuming faster than this stretches nothing, so that short trainings repeat exactly
 _TICK = 0.25  # seconds between looks at the clock and at requests from outside
 _FAILURES_IN_A_ROW = 3
-
-
-@final
-@dataclass(frozen=True)
-class Members:
-    """Who decides what in a study."""
-
-    sampler: Sampler
-    scheduler: Scheduler
-    terminator: Terminator
-    curve_model: Any = None
-
-
-@final
-@dataclass(frozen=True)
-class Policy:
-    """What holds for every trial of a study.
-
-    Args:
-        seed: of the study.
-        retries: how often a failing trial is tried again.
-        keep_checkpoints: how many of the best ended trials keep their weights on disk, >= 1.
-        grace: seconds that running trainings get to save themselves when the study ends.
-    """
-
-    seed: int = 0
-    retries: int = 1
-    keep_checkpoints: int = 1
-    grace: float = 30.0
-
-
-class Desk(Protocol):
-    """What a coordinator needs of an executor to answer: the part that `ask` and `tell` offer too."""
-
-    slots: int
-
-    def reply(self, trial: int, reply: Reply) -> None:
-        """Answer the last message of a trial."""
-
-    def now(self) -> float:
-        """Seconds on its clock."""
 
 
 @final
@@ -94,7 +54,7 @@ class Coordinator:
         self.record = journal.record
         self.budget = Budget()
         self.closing: Verdict = CONTINUE
-        self.failure: TrainingError | None = None
+        self.failure: ForetellError | None = None
         self.exhausted = ""
         self.busy = False
         self._executor: Executor | Desk | None = None
@@ -110,6 +70,10 @@ class Coordinator:
         if self.journal.store.folder is not None:
             (self.record.folder / "stop").unlink(missing_ok=True)
         self._executor, self.journal.now = executor, executor.now()
+        if self.record.in_session:  # the one before was killed, perhaps before it could delete what it had given up
+            for number in range(len(self.record)):
+                if self.record.states[number].ended:
+                    sweep(self.journal, number)
         self.journal.log(events.SessionStarted(os.getpid(), code))
         self.journal.commit()
 
@@ -217,7 +181,7 @@ class Coordinator:
             params = self.members.sampler.suggest(self.record, context)
         except Exhausted as reason:
             self.exhausted = str(reason)
-            return None
+            return self.claim()  # a scheduler that waited for more trials may promote those there are
         return self._start(self.create(params, origin=_name_of(self.members.sampler), parent=action.parent))
 
     def create(self, params: dict[str, Any], *, origin: str, parent: int | None = None) -> int:
@@ -233,7 +197,7 @@ class Coordinator:
             objective=self.record.objective,
             budget=self.budget,
             seed=self.policy.seed,
-            decision=self.record.log_length(),
+            decision=len(self.record),
             now=self.journal.now,
             workers=self._workers,
             complete=bool(self.exhausted) or self.record.started >= (self.budget.trials or math.inf),
@@ -355,7 +319,7 @@ class Coordinator:
             case events.Ended() | Lost():
                 self._end(number, message.attempt, event)
             case _:
-                raise ReportError(f"An attempt cannot say {type(event).__name__}.")
+                raise AssertionError(f"an attempt cannot say {type(event).__name__}")
 
     def _answer(self, number: int, reply: Reply) -> None:
         assert self._executor is not None
@@ -364,7 +328,14 @@ class Coordinator:
     def _report(self, event: events.Reported) -> None:
         curve = self.record.curves[event.trial]
         if self.record.objective.metric in event.metrics and len(curve) and event.step <= curve.last.step:
-            raise ReportError(f"Trial {event.trial} reported step {event.step} after step {curve.last.step}.")
+            error = f"Step {event.step} was reported after step {curve.last.step}."
+            step = self.record.steps[event.trial]
+            self._end(
+                event.trial,
+                event.attempt,
+                events.Ended(event.trial, event.attempt, State.FAILED, step, cause="error", error=error),
+            )
+            return
         self.journal.log(event)
         self._answer(event.trial, self._standing(event.trial))
 
@@ -451,7 +422,13 @@ class Coordinator:
         fault("coordinator-before-end-commit")
 
     def _after_failure(self, number: int, cause: str) -> State:
-        if cause == "cancelled":  # the study was closing and the grace was over
+        if cause == "disk":
+            self.failure = StoreFull(
+                f"The disk of {self.record.folder} is full: a training could not save its state. Free some space and run "
+                "the same command again: everything up to the last report is kept."
+            )
+            self.stop(Verdict("stop", "disk", "the disk is full"))
+        if cause in ("cancelled", "disk"):  # no fault of the configuration: it goes on when the study does
             saved = "newest" in self.record.checkpoints.get(number, {})
             return State.PAUSED if saved else State.QUEUED
         return State.QUEUED if self.record.failures[number] < self.policy.retries else State.FAILED

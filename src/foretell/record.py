@@ -203,7 +203,7 @@ class Record:
         state, saved = self.states[number], self.checkpoints.get(number, {}).get("best")
         if state is State.DONE:
             return True
-        kept = saved is not None and self._by_best(number) and saved.step == self.curves[number].best_step
+        kept = saved is not None and saved.step == self.curves[number].best_step
         return kept and (state is State.STOPPED or not state.ended)
 
     @property

@@ -68,7 +68,8 @@ class Run:
             raise MetricError("A run watches one metric: give minimize= or maximize=, not both.")
         if stopping is not None and minimize is None and maximize is None:
             raise MetricError("A stopping rule needs a metric to watch: give minimize='name' or maximize='name'.")
-        require_rule(stopping)
+        if stopping is not None:
+            require_rule(stopping)
         objective = None
         if minimize is not None or maximize is not None:
             objective = Objective(minimize or maximize or "", "minimize" if minimize is not None else "maximize")
@@ -117,6 +118,7 @@ class Run:
         self._horizon: int | None = None
         self._until: int | None = None
         self._opened = self._looped = self._restored = False
+        self._within_epoch = False  # whether the loop was left before its epoch was reported
         self.stopped_by_study = False
         self.keep = True  # whether the study wants the best weights on disk
         self._may_pause = link is not None and self._folder is not None
@@ -354,6 +356,8 @@ class Run:
         if len(self._curve) and self._curve.last.step == self._epoch:
             self.step = self._epoch
             self._remember_if_best()
+        else:
+            self._within_epoch = True
         self._write_log()
 
     def _remember_if_best(self) -> None:
@@ -411,7 +415,7 @@ class Run:
         """The loop is over: best weights back, and said so."""
         if self._restore_best is False or not self._keeper.tracked:
             return
-        restored = self._keeper.restore_best(self.step)
+        restored = self._keeper.restore_best(None if self._within_epoch else self.step)
         if restored is not None and self.verdict.stop:
             self.verdict = replace(self.verdict, restored=restored)
         if isinstance(self._link, RunFolder):

@@ -15,9 +15,10 @@ from foretell import _family, _settings, events
 from foretell._desk import CallDesk, CallLink
 from foretell._hooks import Hooks, OnReport, OnTrialEnd
 from foretell._interrupts import Interrupts
+from foretell._roles import Members, Policy
 from foretell.attempt import outcome
 from foretell.budget import Budget
-from foretell.coordinator import Coordinator, Members, Policy, trial_seed
+from foretell.coordinator import Coordinator, trial_seed
 from foretell.errors import StudyError, TrainingError
 from foretell.events import Event
 from foretell.executors import Executor, Message, Reply, Task, Work
@@ -231,7 +232,8 @@ class Study:
             StoreBusy: another process runs this study.
             KeyboardInterrupt: after Ctrl-C, when everything is saved.
         """
-        require_rule(stopping)
+        if stopping is not None:
+            require_rule(stopping)
         self._require_members()
         limits, coordinator = Budget.of(budget), self._coordinator
         watcher: Watcher = _family.make("progress", automatic() if progress == "auto" else progress)

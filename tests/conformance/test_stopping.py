@@ -20,21 +20,34 @@ from foretell.trial import Verdict
 
 HORIZON = 40
 MADE: dict[str, Callable[[int], list[StoppingRule]]] = {
+    "calibrated_threshold": lambda sign: [made("calibrated_threshold", *sorted([sign * 0.2] * 3), sample_size=60)],
     "divergence": lambda sign: [ft.Divergence(sign * 0.8)],
     "epoch_limit": lambda sign: [ft.EpochLimit(1), ft.EpochLimit(7)],
+    "goal_reached": lambda sign: [made("goal_reached", sign * 0.3, checks=2)],
+    "hopeless": lambda sign: [made("hopeless", sign * 0.6, checks=2)],
     "patience": lambda sign: [ft.Patience(1), ft.Patience(3), ft.Patience(2, min_delta=0.1),
                               ft.Patience(2, min_delta=0.05, relative=True)],
+    "patience_like": lambda sign: [made("patience_like", name, 3) for name in ("keras", "lightning", "ignite")],
+    "relative_change": lambda sign: [made("relative_change", 0.05, 2)],
     "threshold": lambda sign: [ft.Threshold(sign * 0.2)],
     "time_limit": lambda sign: [ft.TimeLimit(9.0)],
 }  # fmt: skip
 """Settings by member, for losses about 0 to 1; `sign` is -1 where the metric is maximised. Others take their defaults."""
+
+
+def made(name: str, *settings: Any, **named: Any) -> Any:
+    return _family.load("stopping", name)(*settings, **named)
+
 
 LOSSES = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.2, 0.5, 0.8, 1.0])
 ODD = st.sampled_from([math.nan, math.inf, -math.inf])
 
 
 def rules_of(name: str, sign: int = 1) -> list[StoppingRule]:
-    return MADE[name](sign) if name in MADE else [_family.load("stopping", name)()]
+    try:
+        return MADE[name](sign) if name in MADE else [made(name)]
+    except TypeError as error:
+        raise TypeError(f"Give {name} settings to be tested with: a line in MADE. {error}") from error
 
 
 def every_rule(sign: int = 1) -> list[StoppingRule]:
@@ -126,9 +139,10 @@ def test_what_is_maximised_is_judged_as_its_mirror(rule: StoppingRule, mirror: S
 def test_a_member_stops_some_curve_and_lets_another_go(name: str) -> None:
     steep = [Point(step, 1 / step**2, 0.01 * step) for step in range(1, 5)]
     flat = [Point(step, 0.9, 5.0 * step) for step in range(1, 41)]
+    rising = [Point(step, 0.1 + 0.02 * step, 0.01 * step) for step in range(1, 41)]
     for rule in rules_of(name):
-        assert any(any(stops(rule, points)) for points in (steep, flat)), f"{rule} never stops"
-    assert not all(all(stops(rule, points)) for rule in rules_of(name) for points in (steep, flat))
+        assert any(any(stops(rule, points)) for points in (steep, flat, rising)), f"{rule} never stops"
+    assert not all(all(stops(rule, points)) for rule in rules_of(name) for points in (steep, flat, rising))
 
 
 @pytest.mark.parametrize("rule", [ft.Patience(2), ft.Patience(3, min_delta=0.1), ft.Threshold(0.2)], ids=repr)

@@ -1,14 +1,13 @@
 """The early stopping of other libraries, driven with scalars: no model, no data, only the decision.
 
-Each driver takes losses (or, with `scores`, their negatives as scores of a metric that is to grow) and returns the index
-of the check at which the library stops, and the index of its best value. None: it never stopped, or keeps no best.
+Each driver takes losses (or, with `scores`, their negatives as scores of a metric that is to grow) and returns the
+index of the check at which the library stops, and that of its best value. None: it never stopped, or keeps no best.
 Several drivers reach for private methods, which is why the versions are pinned in the docstring of `PatienceLike`.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -107,13 +106,13 @@ def hf(losses: Sequence[float], setting: Setting) -> Outcome:
 
 def ignite(losses: Sequence[float], setting: Setting, cumulative: bool = False) -> Outcome:
     handlers, engines = quietly("ignite", "ignite.handlers"), quietly("ignite", "ignite.engine")
-    logging.getLogger("ignite").setLevel(logging.ERROR)
     trainer = engines.Engine(lambda engine, batch: None)
     current = [0.0]
     stopper = handlers.EarlyStopping(
         setting.patience, lambda engine: current[0], trainer, threshold=setting.min_delta, cumulative=cumulative,
         threshold_mode="rel" if setting.relative else "abs", mode=setting.mode,
     )  # fmt: skip
+    stopper.logger.disabled = True
     for index, current[0] in enumerate(setting.values(losses)):
         stopper(trainer)
         if trainer.should_terminate:

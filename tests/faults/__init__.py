@@ -72,8 +72,9 @@ class Bench:
         for session in self._sessions:
             session.kill()
             session.wait()
-            assert session.stderr is not None
-            session.stderr.close()
+            for stream in (session.stdin, session.stdout, session.stderr):
+                assert stream is not None
+                stream.close()
         os.close(self._fifo)
 
     # ------------------------------------------------------------------ sessions
@@ -83,7 +84,8 @@ class Bench:
         session = subprocess.Popen(
             [sys.executable, "-W", "error", str(SCRIPT), json.dumps(self.settings._asdict())],
             env=os.environ | {"PYTHONPATH": str(SOURCE), "FORETELL_FAULT": fault, MARK: self._mark},
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -95,8 +97,7 @@ class Bench:
         """Wait for the end of a session and of everything it started; its exit code and its complaints."""
         code = self.wait(session)
         assert session.stderr is not None
-        with session.stderr:
-            words = session.stderr.read()
+        words = session.stderr.read()
         self.wait_for_orphans()
         self._take()
         return code, words
@@ -182,7 +183,7 @@ class Bench:
             store.close()
 
     def check(self) -> list[Entry]:
-        """What holds after every accident: nothing acknowledged is lost, no trial ran twice at once, the file is whole."""
+        """What holds after every accident: nothing acknowledged is lost, no trial ran twice at once."""
         file = self.settings.store / "store.db"
         with contextlib.closing(sqlite3.connect(file)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

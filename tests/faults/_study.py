@@ -33,17 +33,19 @@ class Settings(NamedTuple):
     """What a test wants of the study."""
 
     folder: str
-    budget: str
+    budget: str = ""
     train: str = "steady"
     retries: int = 1
     workers: int = 2
     scheduler: str = "asha"
     grace: float = 30.0
     enqueue: tuple[str, ...] = ()
+    calls: int = 0  # of ask and tell, instead of a run
+    place: str = ""  # of the store, if it is not to lie in the folder
 
     @property
     def store(self) -> Path:
-        return Path(self.folder) / "store"
+        return Path(self.place or self.folder) / "store"
 
 
 def advance(weights: np.ndarray, params: dict[str, Any], rng: np.random.Generator, noise: list[float]) -> float:
@@ -68,49 +70,51 @@ def undisturbed(params: dict[str, Any], seed: int) -> list[str]:
     return digests
 
 
-def main(settings: Settings) -> None:
-    fifo = os.path.join(settings.folder, "lines")
-    folder = settings.folder
+class Voice(NamedTuple):
+    """How a training speaks to the test."""
 
-    def say(run: ft.Run, what: object, weights: np.ndarray) -> None:
+    folder: str
+
+    def say(self, run: ft.Run, what: object, weights: np.ndarray) -> None:
         trial, attempt = run.identity
         line = f"{os.getpid()} {trial} {attempt} {what} {digest(weights)}\n"
-        channel = os.open(fifo, os.O_WRONLY)
+        channel = os.open(os.path.join(self.folder, "lines"), os.O_WRONLY)
         os.write(channel, line.encode())  # shorter than PIPE_BUF, so whole or not at all
         os.close(channel)
 
     @contextlib.contextmanager
-    def alone(run: ft.Run, weights: np.ndarray) -> Iterator[None]:
-        with open(os.path.join(folder, f"lock-{run.identity[0]}"), "w") as file:
+    def alone(self, run: ft.Run, weights: np.ndarray) -> Iterator[None]:
+        """Say so if somebody else trains the same trial; the study's own lock is not asked."""
+        with open(os.path.join(self.folder, f"lock-{run.identity[0]}"), "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(run, "twice", weights)
+                self.say(run, "twice", weights)
             yield
 
-    def steady(run: ft.Run) -> None:
+    def steady(self, run: ft.Run) -> None:
         weights = np.zeros(SIZE)
-        with alone(run, weights):
-            say(run, "begin", weights)
+        with self.alone(run, weights):
+            self.say(run, "begin", weights)
             run.track(weights=weights)
             for epoch in run.epochs(HORIZON):
                 loss = advance(weights, run.params, run.rng, [random.random(), np.random.random()])
                 run.report(val_loss=loss)
-                say(run, epoch + 1, weights)
-            say(run, "end", weights)
+                self.say(run, epoch + 1, weights)
+            self.say(run, "end", weights)
 
-    def hanging(run: ft.Run) -> None:
+    def hanging(self, run: ft.Run) -> None:
         weights = np.zeros(SIZE)
         run.track(weights=weights)
         for epoch in run.epochs(HORIZON):
             if epoch == 1:
-                say(run, "hang", weights)
-                os.close(os.open(os.path.join(folder, "never"), os.O_RDONLY))  # nobody ever writes
+                self.say(run, "hang", weights)
+                os.close(os.open(os.path.join(self.folder, "never"), os.O_RDONLY))  # nobody ever writes
             weights += 1
             run.report(val_loss=1.0)
-            say(run, epoch + 1, weights)
+            self.say(run, epoch + 1, weights)
 
-    def failing(run: ft.Run) -> None:
+    def failing(self, run: ft.Run) -> None:
         print(f"seed {run.seed}", flush=True)
         match run.params["how"]:
             case "raise":
@@ -125,17 +129,32 @@ def main(settings: Settings) -> None:
                 sys.exit("no more")
         run.report(val_loss=1.0)
 
-    def broken(run: ft.Run) -> None:
+    def broken(self, run: ft.Run) -> None:
         raise RuntimeError("as the test wants")
 
-    trainings = {"steady": steady, "hanging": hanging, "failing": failing, "broken": broken}
+
+def call(settings: Settings, study: ft.Study) -> None:
+    """A loop of the user's own, beside others on the same study."""
+    for _ in range(settings.calls):
+        run = study.ask()
+        print(run.identity[0], flush=True)
+        study.tell(run, run.params["lr"])
+
+
+def main(settings: Settings) -> None:
+    if settings.calls:
+        sys.stdin.readline()  # all begin at once
     scheduler = ASHA(first_rung=1) if settings.scheduler == "asha" else settings.scheduler
     study = ft.Study(SPACE, minimize="val_loss", store=settings.store, scheduler=scheduler, retries=settings.retries)
     study._coordinator.policy = replace(study._coordinator.policy, grace=settings.grace)
+    if settings.calls:
+        call(settings, study)
+        return
     if not len(study.trials):
         for how in settings.enqueue:
             study.enqueue({"lr": 0.1, "how": how})
-    study.run(trainings[settings.train], settings.budget, workers=settings.workers, progress="none")
+    train = getattr(Voice(settings.folder), settings.train)
+    study.run(train, settings.budget, workers=settings.workers, progress="none")
 
 
 if __name__ == "__main__":

@@ -97,22 +97,22 @@ def test_gradient_by_finite_differences(seed: int) -> None:
 
 
 def test_the_prior_grows_with_the_root_of_the_dimensions() -> None:
-    few, many = Prior().moments(4, 4)[0], Prior().moments(16, 16)[0]
+    few, many = Prior(4).moments(4)[0], Prior(16).moments(16)[0]
     assert many[0] - few[0] == pytest.approx(math.log(2))
     assert few[0] == pytest.approx(math.sqrt(2) + math.log(2))
-    assert typical(Prior(), 4, 4)[0] == pytest.approx(few[0] - 3)
+    assert typical(Prior(4), 4)[0] == pytest.approx(few[0] - 3)
 
 
 def test_a_fit_climbs_and_finds_what_matters() -> None:
     points, y, noise = data(60)
-    theta = fit(points, y, noise, scale_of=SCALE_OF, scales=3)
+    theta = fit(points, y, noise, scale_of=SCALE_OF, scales=3, prior=Prior(3))
 
     def value(at: np.ndarray) -> float:
-        return log_posterior(at, points, y, noise, scale_of=SCALE_OF, prior=Prior())[0]
+        return log_posterior(at, points, y, noise, scale_of=SCALE_OF, prior=Prior(3))[0]
 
-    assert value(theta) > value(typical(Prior(), 3, 3)) + 5
+    assert value(theta) > value(typical(Prior(3), 3)) + 5
     assert theta[2] > theta[0] + 1  # the third number has no influence
-    again = fit(points, y, noise, scale_of=SCALE_OF, scales=3, start=theta)
+    again = fit(points, y, noise, scale_of=SCALE_OF, scales=3, prior=Prior(3), start=theta)
     assert value(again) == pytest.approx(value(theta), abs=1e-2)
 
 
@@ -120,8 +120,8 @@ def test_a_fit_learns_the_noise_that_is_not_known() -> None:
     rng = np.random.default_rng(3)
     points = rng.random((80, 3))
     y = np.sin(4 * points[:, 0]) + 0.5 * rng.standard_normal(80)
-    unknown = fit(points, y, np.zeros(80), scale_of=SCALE_OF, scales=3)
-    known = fit(points, y, np.full(80, 0.25), scale_of=SCALE_OF, scales=3)
+    unknown = fit(points, y, np.zeros(80), scale_of=SCALE_OF, scales=3, prior=Prior(3))
+    known = fit(points, y, np.full(80, 0.25), scale_of=SCALE_OF, scales=3, prior=Prior(3))
     assert 0.12 < math.exp(unknown[-1]) < 0.5
     assert math.exp(known[-1]) < 0.06
 
@@ -166,7 +166,7 @@ def test_degenerate_data_are_no_obstacle(values: str) -> None:
         points, y, noise = points[:1], np.zeros(1), noise[:1]
     else:
         points, noise = np.repeat(points[:2], 5, axis=0), np.zeros(10)
-    theta = fit(points, y, noise, scale_of=SCALE_OF, scales=3)
+    theta = fit(points, y, noise, scale_of=SCALE_OF, scales=3, prior=Prior(3))
     posterior: Posterior = condition(theta, points, y, noise, scale_of=SCALE_OF)
     mean, sd = posterior.predict(np.random.default_rng(6).random((5, 3)))
     assert np.isfinite(mean).all() and np.isfinite(sd).all() and (sd > 0).all()

@@ -3,7 +3,7 @@
 `EXPECTED` was recorded from the living libraries at the versions of `PatienceLike`; "ours" was reasoned by hand. Its
 columns are those of `COLUMNS`, each the index of the stop and, where the library keeps one, of the best value: `4,2`.
 `–`: it never stops. `off`: the setting switches early stopping off. `no`: the library refuses the setting. `·`: it has
-no such setting. Run `python -m tests.stopping.golden` to print the table that `docs/stopping.md` shows.
+no such setting. Run `python -m tests.stopping.golden` to print what `docs/stopping.md` shows.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from typing import Any, NamedTuple
 
 from foretell.curve import Curve, Point
 from foretell.objective import Objective
-from foretell.stopping import RunContext, StoppingRule
+from foretell.stopping import RunContext, StoppingRule, after
 from foretell.stopping._dialects import DIALECTS
+from foretell.stopping.calibrated_threshold import CalibratedThreshold
+from foretell.stopping.divergence import Divergence
+from foretell.stopping.epoch_limit import EpochLimit
+from foretell.stopping.generalization_loss import GeneralizationLoss
+from foretell.stopping.goal_reached import GoalReached
+from foretell.stopping.hopeless import Hopeless
 from foretell.stopping.patience import Patience
 from foretell.stopping.patience_like import PatienceLike
+from foretell.stopping.progress_quotient import ProgressQuotient
+from foretell.stopping.relative_change import RelativeChange
+from foretell.stopping.successive_increases import SuccessiveIncreases
+from foretell.stopping.threshold import Threshold
+from foretell.stopping.time_limit import TimeLimit
+from foretell.trial import CONTINUE
 
 NAN, INF = math.nan, math.inf
 COLUMNS = ["ours", *DIALECTS]
-SHOWN = 10  # the rows of the page
+SHOWN = 9  # the rows of the page
 Pair = tuple[int | None, int | None]
 
 
@@ -43,8 +55,8 @@ CASES = [
     Case("5 4 NaN 3 2 1 1 1 …", [5, 4, NAN, 3, 2, 1, 1, 1, 1, 1], 3),
     Case("5 4 then NaN for ever", [5, 4, *[NAN] * 8], 3),
     Case("constant 1.0", [1.0] * 10, 3),
-    Case("−10, rising to −8.6, minimum .1", [-10 + i / 5 for i in range(8)], 3, 0.1),
-    Case("−10, rising to −8.6, minimum a tenth", [-10 + i / 5 for i in range(8)], 3, 0.1, True),
+    Case("-10, rising to -8.6, minimum .1", [-10 + i / 5 for i in range(8)], 3, 0.1),
+    Case("-10, rising to -8.6, minimum a tenth", [-10 + i / 5 for i in range(8)], 3, 0.1, True),
     Case("10, falling by a sixteenth, minimum a tenth", [10 - i / 16 for i in range(30)], 4, 0.1, True),
     Case("scores near zero, minimum a tenth", [-0.5, -0.25, -0.125, 0, 0.25, 0.5, 0.25, 0], 2, 0.1, True),
     Case("all NaN", [NAN] * 6, 2),
@@ -68,6 +80,41 @@ CASES = [
     Case("no check at all", [], 3),
     Case("one check", [1.0], 1),
 ]
+
+# ours keras lightning lightning_unchecked hf ignite ignite_cumulative skorch sklearn_mlp sklearn_hgb xgboost lightgbm
+EXPECTED = {
+    "10 9 8 9 8.9 8.8 …":                           "4,2  4,2  4 4 4,2 4  4  4,2  5,2  4  4,2  4,2",
+    "5 4 3 2 1":                                    "no   –,4  – – 0,0 no no 0,0  no   no 0,0  off",
+    "gains of .01, minimum .05":                    "–,39 –,36 – – 6,6 6  –  –,36 7,7  –  –,36 –,36",
+    "NaN 5 4 3 2 1 …":                              "–,7  3,0  0 – –,7 –  –  –,7  –,7  3  3,0  3,0",
+    "5 4 NaN 3 2 1 1 1 …":                          "8,5  8,5  2 8 8,5 8  8  8,5  –,5  5  8,5  8,5",
+    "5 4 then NaN for ever":                        "4,1  4,1  2 4 4,1 –  –  4,1  –,1  4  4,1  4,1",
+    "constant 1.0":                                 "3,0  3,0  3 3 3,0 3  3  3,0  –,0  3  3,0  3,0",
+    "-10, rising to -8.6, minimum .1":              "3,0  3,0  3 3 3,0 3  3  3,0  4,0  3  3,0  3,0",
+    "-10, rising to -8.6, minimum a tenth":         "3,0  ·    · · ·   –  –  –,7  ·    ·  ·    ·",
+    "10, falling by a sixteenth, minimum a tenth":  "4,4  ·    · · ·   4  4  4,0  ·    ·  ·    ·",
+    "scores near zero, minimum a tenth":            "2,0  ·    · · ·   2  2  2,0  ·    ·  ·    ·",
+    "all NaN":                                      "1    2,0  0 1 2   –  –  1    –    2  2,0  2,0",
+    "infinite, then good":                          "1    2,0  0 1 2   2  2  1    –,5  2  2,0  2,0",
+    "good, then infinite":                          "3,1  3,1  2 3 3,1 3  3  3,1  4,1  3  3,1  3,1",
+    "minus infinity first":                         "–,5  3,0  0 3 3,0 3  3  3,0  4,0  3  3,0  3,0",
+    "NaN first, patience 0":                        "no   1,0  0 0 0   no no 1,1  no   no 0,0  off",
+    "patience 0, a tie":                            "no   1,0  1 1 0,0 no no 0,0  no   no 0,0  off",
+    "patience 1, a tie":                            "1,0  1,0  1 1 1,0 1  1  1,0  –,2  1  1,0  1,0",
+    "ties of the best":                             "5,1  5,1  5 5 5,1 5  5  5,1  –,1  5  5,1  5,1",
+    "gain equal to the minimum":                    "–,7  –,6  – – 2,2 2  –  –,6  –,7  –  –,6  –,6",
+    "gain just over the minimum":                   "–,7  –,7  – – –,7 –  –  –,7  –,7  –  –,7  –,7",
+    "gains under the precision of float32":         "–,7  3,0  3 3 –,7 –  –  –,7  –,7  –  –,7  –,7",
+    "two of three gains are lost":                  "9,6  9,6  9 9 9,6 9  9  9,6  10,6 9  9,6  9,6",
+    "NaN between equals":                           "3,0  3,0  1 3 3,0 –  –  3,0  –,0  3  3,0  3,0",
+    "NaN resets who lets it":                       "3,0  3,0  2 3 3,0 9  9  3,0  9,0  3  3,0  3,0",
+    "baseline never reached":                       "2,2  –,11 · · ·   ·  ·  ·    ·    ·  ·    ·",
+    "baseline reached late":                        "2,2  7,4  · · ·   ·  ·  ·    ·    ·  ·    ·",
+    "baseline reached, lost":                       "5,2  5,2  · · ·   ·  ·  ·    ·    ·  ·    ·",
+    "baseline just missed":                         "1,1  1,0  · · ·   ·  ·  ·    ·    ·  ·    ·",
+    "no check at all":                              "–    –    – – –   –  –  –    –    –  –    –",
+    "one check":                                    "–,0  –,0  – – –,0 –  –  –,0  –,0  –  –,0  –,0",
+}  # fmt: skip
 
 
 def rule(dialect: str, case: Case) -> StoppingRule:
@@ -129,5 +176,31 @@ def table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+OVERFITTED = [0.90, 0.60, 0.45, 0.38, 0.34, 0.32, 0.31, 0.32, 0.33, 0.33, 0.35, 0.36, 0.38, 0.41, 0.45]
+LEVEL = CalibratedThreshold.of_folds([0.33, 0.35, 0.31, 0.36, 0.34, 0.32, 0.37])
+RULES = [
+    Threshold(0.33, held=2), Threshold(lambda curve: 0.4 * float(curve.losses[0])), LEVEL, GoalReached(0.34, checks=3),
+    Hopeless(0.3, checks=10), Patience(3), Patience(3, 0.05, relative=True), Patience(4, baseline=0.3),
+    PatienceLike("sklearn_mlp", 3), RelativeChange(0.05, window=2), GeneralizationLoss(5),
+    SuccessiveIncreases(2, strip=3), ProgressQuotient(0.5, strip=3), after(3, Divergence(0.4)), TimeLimit(60),
+    EpochLimit(12),
+]  # fmt: skip
+
+
+def sentences() -> str:
+    """The sentences of `docs/stopping.md`, from the code of today."""
+    context, said = RunContext(Objective("val_loss")), []
+    for tested in RULES:
+        curve, state, found = Curve(), tested.init(), CONTINUE
+        for step, loss in enumerate(OVERFITTED, start=1):
+            if not found.stop:
+                curve.append(step, loss, 10.0 * step)
+                state = tested.update(state, curve.last)
+                found = tested.check(curve, state, context)
+        said.append(f"{found}\n")
+    return "".join(said)
+
+
 if __name__ == "__main__":
-    print(table(), end="")
+    print(table())
+    print(sentences(), end="")

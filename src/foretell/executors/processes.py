@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import selectors
+import select
 import signal
 import socket
 import time
@@ -69,8 +70,6 @@ class Processes:
         self._by_pid: dict[int, _Running] = {}
         self._killed: set[int] = set()
         self._oom_kills = _oom_kills()
-        self._selector = selectors.DefaultSelector()
-        self._watched: tuple[int, ...] = ()  # descriptors of the launcher in the selector
         self._launcher: Launcher | None = None
         self._deliver: Deliver | None = None
 
@@ -106,8 +105,7 @@ class Processes:
         child = self._launcher.spawn(asdict(task), environment=environment, log=log)
         fault("executor-after-spawn")
         child.channel.setblocking(False)
-        run = self._runs[task.trial] = self._by_pid[child.pid] = _Running(task, child, log, gpus)
-        self._selector.register(child.channel, selectors.EVENT_READ, run)
+        self._runs[task.trial] = self._by_pid[child.pid] = _Running(task, child, log, gpus)
 
     def reply(self, trial: int, reply: Reply) -> None:
         """Answer an attempt; one that has died meanwhile is told by its exit."""
@@ -128,23 +126,21 @@ class Processes:
         """Deliver everything that has come since the last time, waiting for the first of it."""
         assert self._launcher is not None
         assert self._deliver is not None
-        self._watch(self._launcher.filenos())
-        ready = [key.data for key, _ in self._selector.select(timeout) if key.data is not None]
+        # A fresh poll each time: descriptors change hands when a process or the template dies.
+        poll, channels = select.poll(), {}
+        for number in self._launcher.filenos():
+            poll.register(number, select.POLLIN)
+        for run in self._by_pid.values():
+            if run.child.channel.fileno() >= 0:
+                poll.register(run.child.channel, select.POLLIN)
+                channels[run.child.channel.fileno()] = run
+        milliseconds = None if timeout is None else math.ceil(1000 * timeout)
+        ready = [channels[number] for number, _ in poll.poll(milliseconds) if number in channels]
         messages = [message for run in ready for message in self._read(run)]
         for pid, code in self._launcher.exits():
             messages += self._exited(pid, code)
         if messages:
             self._deliver(messages)
-
-    def _watch(self, descriptors: tuple[int, ...]) -> None:
-        """The launcher's descriptors change when its template dies."""
-        if descriptors == self._watched:
-            return
-        for number in set(self._watched) - set(descriptors):
-            self._selector.unregister(number)
-        for number in set(descriptors) - set(self._watched):
-            self._selector.register(number, selectors.EVENT_READ)
-        self._watched = descriptors
 
     def now(self) -> float:
         """Seconds since the epoch, on a clock that never goes back."""
@@ -153,8 +149,7 @@ class Processes:
     def close(self) -> None:
         """End every process that is left, and the template."""
         for run in self._by_pid.values():
-            self._hang_up(run)
-        self._selector.close()
+            run.child.channel.close()
         if self._launcher is not None:
             self._launcher.close()
         self._runs.clear()
@@ -178,7 +173,7 @@ class Processes:
         except OSError:
             data = b""
         if not data:
-            self._hang_up(run)
+            run.child.channel.close()
             return []
         run.received += data
         messages = []
@@ -196,11 +191,6 @@ class Processes:
             messages.append(Message(run.task.trial, run.task.attempt, event))
         return messages
 
-    def _hang_up(self, run: _Running) -> None:
-        if run.child.channel.fileno() >= 0:
-            self._selector.unregister(run.child.channel)
-            run.child.channel.close()
-
     def _exited(self, pid: int, code: int) -> list[Message]:
         run = self._by_pid.pop(pid, None)
         if run is None:
@@ -210,7 +200,7 @@ class Processes:
             before = len(messages), len(run.received)
             messages += self._read(run)
             if (len(messages), len(run.received)) == before:
-                self._hang_up(run)
+                run.child.channel.close()
         self._free_gpus += run.gpus
         trial = run.task.trial
         if self._runs.get(trial) is run:
@@ -265,9 +255,7 @@ def _send_all(channel: socket.socket, data: bytes) -> None:
         try:
             view = view[channel.send(view) :]
         except BlockingIOError:
-            with selectors.DefaultSelector() as selector:
-                selector.register(channel, selectors.EVENT_WRITE)
-                selector.select()
+            select.select([], [channel], [])
 
 
 def _cores() -> int:

@@ -28,21 +28,23 @@ class Prior:
     """What is believed of the hyperparameters before any data: log-normal, as (mean, sd) of the logarithm.
 
     Args:
-        scale: of a length-scale in one dimension; the mean grows by ln(dimensions) / 2, so that the typical distance
-            between two points, which grows as the root of the dimensions, stays as long in length-scales.
+        dimensions: of the space, the expected number of active ones if some are conditional. The mean of `scale` grows
+            by ln(dimensions) / 2: the typical distance between two points grows as the root of the dimensions.
+        scale: of a length-scale in one dimension.
         variance: of the function, where the values have a variance of 1.
         noise: of the noise variance.
 
     Source: Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization Performs Great in High Dimensions, ICML 2024.
     """
 
+    dimensions: float = 1.0
     scale: tuple[float, float] = (2.0**0.5, 3.0**0.5)
     variance: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-6.0, 1.5)
 
-    def moments(self, dimensions: int, scales: int) -> tuple[Array, Array]:
+    def moments(self, scales: int) -> tuple[Array, Array]:
         """Mean and sd of every element of theta."""
-        center = self.scale[0] + 0.5 * math.log(max(1, dimensions))
+        center = self.scale[0] + 0.5 * math.log(max(1.0, self.dimensions))
         mean = np.array([center] * scales + [self.variance[0], self.noise[0]])
         return mean, np.array([self.scale[1]] * scales + [self.variance[1], self.noise[1]])
 
@@ -50,9 +52,9 @@ class Prior:
 _BOUNDS = ((math.log(5e-3), math.log(200.0)), (math.log(0.02), math.log(50.0)), (math.log(1e-7), math.log(2.0)))
 
 
-def typical(prior: Prior, dimensions: int, scales: int) -> Array:
+def typical(prior: Prior, scales: int) -> Array:
     """Where a fit starts that has no earlier one: the mode of the prior as a density of the length-scales themselves."""
-    mean, sd = prior.moments(dimensions, scales)
+    mean, sd = prior.moments(scales)
     mean[:scales] -= sd[:scales] ** 2
     return mean
 
@@ -104,7 +106,7 @@ def log_posterior(
     by_column = 2.0 * np.einsum("if,if->f", scaled, scaled * weights.sum(axis=1)[:, None] - weights @ scaled)
     gradient[:-2] = np.bincount(scale_of, by_column, scales)
 
-    center, spread = prior.moments(_dimensions(scale_of), scales)
+    center, spread = prior.moments(scales)
     off = (theta - center) / spread
     gradient -= off / spread
     gradient[:-2] -= 1.0
@@ -118,7 +120,7 @@ def fit(
     *,
     scale_of: NDArray[np.int64],
     scales: int,
-    prior: Prior | None = None,
+    prior: Prior,
     start: Array | None = None,
     iterations: int = 30,
 ) -> Array:
@@ -137,8 +139,7 @@ def fit(
     Returns:
         (scales + 2,) theta.
     """
-    prior = prior or Prior()
-    begin = typical(prior, _dimensions(scale_of), scales) if start is None else start
+    begin = typical(prior, scales) if start is None else start
     bounds = [_BOUNDS[0]] * scales + list(_BOUNDS[1:])
 
     def cost(theta: Array) -> tuple[float, Array]:
@@ -254,6 +255,3 @@ def _factor(covariance: Array) -> Array:
             if jitter > _LAST_JITTER:
                 raise
 
-
-def _dimensions(scale_of: NDArray[np.int64]) -> int:
-    return len(np.unique(scale_of))

@@ -16,7 +16,7 @@ from foretell.context import Context
 from foretell.errors import StudyError
 from foretell.events import Ended
 from foretell.numerics.acquisition import log_expected_improvement
-from foretell.numerics.gp import Posterior, condition, fit
+from foretell.numerics.gp import Posterior, Prior, condition, fit
 from foretell.numerics.kernels import Layout, squared_distances
 from foretell.record import FoldEvent, Observed, Record
 from foretell.space import Choice, Space
@@ -27,6 +27,7 @@ __all__ = ["GP"]
 Array = NDArray[np.float64]
 
 _GROWTH = 1.3  # more values before the hyperparameters are fitted again
+_KNEE = 1.0
 _WORST = 3.0  # scaled loss beyond which it no longer matters how bad a trial was
 _PARENTS, _DECAY = 8, 0.35  # near candidates descend from the best, the first most often
 _STARTS, _ROUNDS, _FIRST_STEP = 5, 10, 0.1  # local refinement
@@ -95,8 +96,9 @@ class GP:
     def _search(self, record: Record, context: Context, memory: _Memory, seen: Targets) -> _Search:
         """The posterior given all that was seen, and given that pending trials get what is expected of them."""
         cube, theta = memory.cube, self._theta(record, context, memory)
-        known = cube.snap(record.encoded.array[_chosen(seen, self.max_points)])
-        y, noise = _standardised(_scaled(seen), _chosen_index(seen, self.max_points))
+        chosen = _chosen(seen, self.max_points)
+        known = cube.snap(record.encoded.array[seen.trials[chosen]])
+        y, noise = _standardised(_scaled(seen), chosen)
         points = cube.embed(known)
         posterior = condition(theta, points, y, noise, scale_of=cube.layout.scale_of)
         incumbent = float(posterior.predict(points)[0].min())
@@ -115,20 +117,19 @@ class GP:
         return _Search(cube, posterior, incumbent, known.rows[order], tried, spacing)
 
     def _theta(self, record: Record, context: Context, memory: _Memory) -> Array:
-        """The hyperparameters, fitted at every moment that was due, each fit beginning from the one before.
+        """The hyperparameters, fitted to what was known when they were last due.
 
         They depend on the events alone, not on when the sampler was asked: a study taken up again goes on the same way.
+        Each fit begins anew: one that began from the last would stay in a mode that the first few values suggested.
         """
-        cube = memory.cube
-        for steps, bad in memory.moments:
-            seen = targets(record, context, bad, steps)
-            y, noise = _standardised(_scaled(seen), _chosen_index(seen, self.max_points))
-            points = cube.embed(cube.snap(record.encoded.array[_chosen(seen, self.max_points)]))
-            memory.theta = fit(
-                points, y, noise, scale_of=cube.layout.scale_of, scales=cube.layout.scales, start=memory.theta
-            )
-        memory.moments.clear()
-        assert memory.theta is not None, "the first moment is due with the n_start-th value"
+        if memory.theta is None:
+            cube, layout = memory.cube, memory.cube.layout
+            seen = targets(record, context, memory.bad_then, memory.steps_then)
+            chosen = _chosen(seen, self.max_points)
+            y, noise = _standardised(_scaled(seen), chosen)
+            points = cube.embed(cube.snap(record.encoded.array[seen.trials[chosen]]))
+            prior = Prior(cube.dimensions)
+            memory.theta = fit(points, y, noise, scale_of=layout.scale_of, scales=layout.scales, prior=prior)
         return memory.theta
 
 
@@ -182,7 +183,7 @@ def _scaled(seen: Targets) -> Targets:
     """Losses as 0 for the best, 1 for the median, and logarithmic above it: how bad a trial is matters less and less."""
     finite = seen.losses[np.isfinite(seen.losses)]
     low, middle = float(finite.min()), float(np.median(finite))
-    width = middle - low
+    width = _KNEE * (middle - low)
     if width <= 1e-12 * max(abs(low), abs(middle)):  # most are equally good: the others tell the scale
         width = float(finite.max()) - low or 1.0
     ratio = np.minimum((seen.losses - low) / width, math.exp(_WORST - 1.0))
@@ -199,7 +200,7 @@ def _standardised(scaled: Targets, index: NDArray[np.int64]) -> tuple[Array, Arr
     return (y - y.mean()) / spread, (scaled.sd[index] / spread) ** 2
 
 
-def _chosen_index(seen: Targets, most: int) -> NDArray[np.int64]:
+def _chosen(seen: Targets, most: int) -> NDArray[np.int64]:
     """Which of the targets the process sees: all, or the best half and an even choice of the others."""
     if len(seen.trials) <= most:
         return np.arange(len(seen.trials))
@@ -209,20 +210,27 @@ def _chosen_index(seen: Targets, most: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate((best, spread)))
 
 
-def _chosen(seen: Targets, most: int) -> NDArray[np.int64]:
-    return seen.trials[_chosen_index(seen, most)]
-
-
 @final
 @dataclass(slots=True)
 class _Memory:
-    """The fold: which trials were seen how far, and what is due; `theta` depends on nothing but these moments."""
+    """The fold: which trials were seen how far, now and when the hyperparameters were last due.
+
+    Args:
+        cube: of the space.
+        due: number of values at which the hyperparameters are fitted again.
+        steps: the step each trial was seen at.
+        bad: trials that failed or diverged.
+        steps_then: `steps` when they were last due.
+        bad_then: `bad` when they were last due.
+        theta: the hyperparameters of that moment, once somebody asked for them.
+    """
 
     cube: _Cube
     due: int
     steps: dict[int, int] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
-    moments: list[tuple[dict[int, int], frozenset[int]]] = field(default_factory=list)
+    steps_then: dict[int, int] = field(default_factory=dict)
+    bad_then: frozenset[int] = frozenset()
     theta: Array | None = None
 
     def note(self, event: FoldEvent) -> None:
@@ -244,7 +252,7 @@ class _Memory:
         count = len(self.steps) + len(self.bad)
         if count >= self.due and self.steps:
             self.due = math.ceil(_GROWTH * count)
-            self.moments.append((dict(self.steps), frozenset(self.bad)))
+            self.steps_then, self.bad_then, self.theta = dict(self.steps), frozenset(self.bad), None
 
 
 class _Rows(NamedTuple):
@@ -271,6 +279,12 @@ class _Cube:
     places: tuple[Array | None, ...]
     edges: tuple[Array | None, ...]
     needs: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def dimensions(self) -> float:
+        """How many are active in a draw from the prior, on average."""
+        shares = [np.diff(edges, prepend=0.0, append=1.0) if edges is not None else edges for edges in self.edges]
+        return sum(math.prod(float(shares[parent][code]) for parent, code in needs) for needs in self.needs)
 
     @classmethod
     def of(cls, space: Space) -> _Cube:

@@ -87,7 +87,7 @@ class Hyperband:
                 first.depth, first.size = state.deepest, self._size(state.deepest, state.deepest)
             levels = self._levels(event.horizon, bracket_or_none.depth)
         bracket_or_none.ladder.update(event, levels)
-        if isinstance(event, Started | Ended) and self._finished(bracket_or_none):
+        if isinstance(event, Started | Ended) and state.deepest is not None and self._finished(bracket_or_none):
             state.unfinished = [bracket for bracket in state.unfinished if bracket is not bracket_or_none]
         return state
 

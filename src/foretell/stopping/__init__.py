@@ -167,6 +167,7 @@ def after(step: int, rule: StoppingRule) -> After:
         step: >= 0.
         rule: any stopping rule.
     """
+    require_rule(rule)
     if step < 0:
         raise ValueError(f"after({step}, ...) begins before the run: use 0 or more.")
     return After(step, rule)
@@ -179,6 +180,7 @@ def every(checks: int, rule: StoppingRule) -> Every:
         checks: >= 1.
         rule: any stopping rule.
     """
+    require_rule(rule)
     if checks < 1:
         raise ValueError(f"every({checks}, ...) never comes round: use 1 or more.")
     return Every(checks, rule)
@@ -195,17 +197,16 @@ def replayed(rule: StoppingRule | None, curve: Curve) -> Any:
 
 
 def require_rule(rule: object) -> None:
-    """Check what a user gave as a stopping rule; None is no rule.
+    """Check what a user gave as a stopping rule.
 
     Raises:
         TypeError: it is something else, or a class that was not called.
     """
-    if rule is not None and (isinstance(rule, type) or not isinstance(rule, Checks)):
-        raise TypeError(f"stopping={rule!r} is no stopping rule: use e.g. ft.Patience(10).")
+    if isinstance(rule, type) or not isinstance(rule, Checks):
+        raise TypeError(f"{rule!r} is no stopping rule: use e.g. ft.Patience(10).")
 
 
 def _parts(rule: StoppingRule, kind: type[AnyOf | AllOf]) -> tuple[StoppingRule, ...]:
     """`a | b | c` is one rule with three parts, not a tree."""
-    if not isinstance(rule, Checks):
-        raise TypeError(f"{rule!r} is no stopping rule, so it cannot be combined with one: use e.g. ft.Patience(10).")
+    require_rule(rule)
     return rule.rules if isinstance(rule, AnyOf | AllOf) and isinstance(rule, kind) else (rule,)

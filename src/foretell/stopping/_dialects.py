@@ -1,8 +1,8 @@
 """What other libraries mean by patience: one table of their differences, which one engine reads (`patience_like`).
 
 Every entry was read in the source of the version it names and is compared with the living library by
-`tests/differential/test_patience_dialects.py`. Losses are lower-is-better here, as everywhere; the sign of NaN, of a tie
-and of a rounding error is the library's.
+`tests/differential/test_patience_dialects.py`. Losses are lower-is-better here, as everywhere; what becomes of NaN, of
+a tie and of a rounding error is the library's.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Dialect:
     sided: bool = False
 
 
-def _single(value: float) -> float:
+def single(value: float) -> float:
     """Rounded as a float32 tensor rounds."""
     return ctypes.c_float(value).value
 
@@ -77,11 +77,11 @@ def _below_share(loss: float, best: float, gain: float, side: int) -> bool:
 
 
 def _below_rounded(loss: float, best: float, gain: float, side: int) -> bool:
-    return _single(loss + gain) < _single(best)
+    return single(loss + gain) < single(best)
 
 
 def _below_tensor(loss: float, best: float, gain: float, side: int) -> bool:
-    return _single(_single(loss) + _single(gain)) < _single(best)
+    return single(single(loss) + single(gain)) < single(best)
 
 
 def _further_than(loss: float, best: float, gain: float, side: int) -> bool:

@@ -25,7 +25,7 @@ class Patience(StoppingRule):
         checks: checks without improvement that are borne, >= 1: the run stops at that one.
         min_delta: smallest gain that counts, >= 0, in the units of the metric.
         relative: whether `min_delta` is a share of the reference's absolute value instead.
-        baseline: what the run has to beat at first, finite, in the units of the metric; None lets the first value count.
+        baseline: the first reference, finite, in the units of the metric; None takes the first finite value.
 
     Source: Prechelt, Early Stopping - But When?, 1998.
     """
@@ -69,7 +69,9 @@ class Patience(StoppingRule):
         value = objective.value(best)
         margin = f" by more than {self.min_delta:g}{' of it' if self.relative else ''}" if self.min_delta else ""
         name = "the baseline " if value == self.baseline else ""
-        reason = f"{objective.metric} has not beaten {name}{value:.4g}{margin} for {self.checks} checks, at epoch {step}"
+        reason = (
+            f"{objective.metric} has not beaten {name}{value:.4g}{margin} for {self.checks} checks, at epoch {step}"
+        )
         current = objective.value(curve.last.loss)
         return Verdict("stop", "patience", reason, step=step, value=current, limit=value, evidence=dict(state))
 

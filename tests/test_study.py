@@ -1,0 +1,588 @@
+"""A study with trainings in this very process: what a user asks of it, end to end."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import foretell as ft
+from foretell import events
+from foretell.attempt import seed_all
+from foretell.coordinator import trial_seed
+from foretell.errors import CheckpointError, SpaceError, StudyError, StudyMismatch, TrainingError
+from foretell.run import Run
+from foretell.stores.memory import MemoryStore
+from foretell.study import Study
+from foretell.trial import State
+
+SPACE = ft.Space(x=ft.Float(0, 1))
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still for the executor and for checkpoints, so that nothing depends on how fast the machine is."""
+    still = SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: 0.0)
+    for module in ("executors.inline", "run", "_keeper", "attempt"):
+        monkeypatch.setattr(f"foretell.{module}.time", still)
+
+
+def build(run: Run) -> dict[str, Any]:
+    model = {"w": np.zeros(2)}
+    run.track(model=model)
+    return model
+
+
+def train(run: Run, epochs: int = 9) -> None:
+    """A curve that goes down to x; every epoch draws random numbers, so that a wrong resume shows."""
+    model = build(run)
+    for epoch in run.epochs(epochs):
+        model["w"] += run.rng.normal(size=2) + np.random.random()
+        run.report(loss=run.params["x"] + 1 / (epoch + 1), w=model["w"][0])
+
+
+def study_of(**settings: Any) -> Study:
+    return Study(SPACE, **{"minimize": "loss", "scheduler": "full", **settings})
+
+
+def ran(study: Study, budget: str | None, function: Any = train, **options: Any) -> Study:
+    return study.run(function, budget, **{"workers": 0, "progress": "none", **options})
+
+
+def shown(study: Study) -> list[Any]:
+    return [(t.params, t.state, t.value, t.step, [point[:2] for point in t.curve], t.attempts) for t in study.trials]
+
+
+# ---------------------------------------------------------------------- budgets
+
+
+@pytest.mark.parametrize("trials", [1, 3, 7])
+def test_trials_are_exactly_those_of_the_budget(trials: int) -> None:
+    study = ran(study_of(), f"{trials} trials")
+    assert len(study.trials) == trials and all(trial.state is State.DONE for trial in study.trials)
+    assert study.verdict.rule == "budget" and f"{trials} trials" in study.verdict.reason
+    assert study.best.value == min(trial.value for trial in study.trials if trial.value is not None)
+
+
+@pytest.mark.parametrize("scheduler", ["full", ft.ASHA(3, 1)])
+@pytest.mark.parametrize("epochs", [1, 5, 23])
+@pytest.mark.parametrize("pausable", [True, False])
+def test_epochs_are_exactly_those_of_the_budget(scheduler: Any, epochs: int, pausable: bool) -> None:
+    trained = itertools.count()
+
+    def function(run: Run) -> None:
+        if pausable:
+            build(run)
+        for _ in run.epochs(9):
+            next(trained)
+            run.report(loss=run.params["x"])
+
+    study = ran(study_of(scheduler=scheduler), f"{epochs} epochs", function)
+    assert next(trained) == study.record.epochs_spent == epochs
+
+
+def test_epochs_of_retries_are_in_the_budget() -> None:
+    trained = itertools.count()
+
+    def function(run: Run) -> None:
+        for epoch in run.epochs(10):
+            next(trained)
+            run.report(loss=1.0)
+            if epoch == 6:
+                raise ValueError("boom")
+
+    ran(study_of(retries=5), "12 epochs", function)
+    assert next(trained) == 12
+
+
+def test_a_loop_without_epochs_keeps_to_the_budget() -> None:
+    def function(run: Run) -> None:
+        for step in itertools.count():
+            assert step < 100
+            if run.report(loss=1.0).stop:
+                return
+
+    study = ran(study_of(), "20 epochs", function)
+    assert study.record.epochs_spent == 20
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_ended() -> None:
+    store = MemoryStore()
+    for budget in ("2 trials", "30 epochs", "5 trials"):
+        study = ran(study_of(store=store), budget)
+    assert len(study.trials) == 5 and all(trial.step == 9 for trial in study.trials)
+    assert study.record.epochs_spent == 45
+
+
+def test_nothing_is_left_behind_by_an_epochs_budget() -> None:
+    for epochs in (2, 11, 23, 29):
+        store, scheduler = MemoryStore(), ft.ASHA(3, 1)
+        ran(study_of(store=store, scheduler=scheduler), f"{epochs} epochs, 9 trials")
+        steps = sorted(trial.step for trial in ran(study_of(store=store, scheduler=scheduler), "9 trials").trials)
+        assert set(steps) <= {1, 3, 9} and 9 in steps and steps.count(1) <= 6, (epochs, steps)
+
+
+# ---------------------------------------------------------------------- same seed, same study
+
+
+@pytest.mark.parametrize("scheduler", ["full", ft.ASHA(3, 1), ft.Hyperband(3)])
+def test_the_same_seed_gives_the_same_study(scheduler: Any) -> None:
+    one, same, other = (ran(study_of(scheduler=scheduler, seed=seed), "14 trials") for seed in (4, 4, 5))
+    assert shown(one) == shown(same) != shown(other)
+
+
+def test_maximising_is_minimising_the_negative() -> None:
+    def negative(run: Run) -> None:
+        model = build(run)
+        for epoch in run.epochs(9):
+            model["w"] += 1
+            run.report(loss=-(run.params["x"] + 1 / (epoch + 1)))
+
+    scheduler = ft.ASHA(3, 1)
+    down = ran(Study(SPACE, minimize="loss", scheduler=scheduler), "14 trials")
+    up = ran(Study(SPACE, maximize="loss", scheduler=scheduler), "14 trials", negative)
+    assert [(p, s, -(v or 0), e) for p, s, v, e, _, _ in shown(up)] == [(p, s, v, e) for p, s, v, e, _, _ in shown(down)]
+    assert up.best.number == down.best.number and up.best.value == -(down.best.value or 0)
+
+
+def test_pausing_and_resuming_changes_no_bit() -> None:
+    study = ran(study_of(scheduler=ft.ASHA(3, 1)), "14 trials")
+    resumed = [trial for trial in study.trials if trial.attempts > 1]
+    assert len(resumed) >= 2
+    for trial in resumed:
+        expected = uninterrupted(trial.params, trial_seed(0, trial.number), trial.step)
+        assert [point[:2] for point in trial.curve] == [point[:2] for point in expected.curve]
+        assert trial.values["w"] == expected.last_w
+
+
+def uninterrupted(params: dict[str, Any], seed: int, epochs: int) -> SimpleNamespace:
+    """The same training without a study."""
+    seed_all(seed)
+    run, last = ft.Run(params, minimize="loss", seed=seed), 0.0
+    model = build(run)
+    for epoch in run.epochs(epochs):
+        model["w"] += run.rng.normal(size=2) + np.random.random()
+        run.report(loss=run.params["x"] + 1 / (epoch + 1))
+        last = model["w"][0]
+    return SimpleNamespace(curve=run.curve, last_w=last)
+
+
+# ---------------------------------------------------------------------- failures
+
+
+def test_a_failure_is_tried_again_with_the_same_seed() -> None:
+    seeds = []
+
+    def function(run: Run) -> None:
+        seeds.append(run.seed)
+        if len(seeds) == 1:
+            raise ValueError("once")
+        train(run)
+
+    study = ran(study_of(), "1 trials", function)
+    trial = study.trials[0]
+    assert (trial.state, trial.attempts, trial.step) == (State.DONE, 2, 9) and seeds[0] == seeds[1]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_failure_is_tried_again_as_often_as_told(retries: int) -> None:
+    def function(run: Run) -> None:
+        if run.params["x"] == 0.5:
+            raise ValueError("always")
+        train(run)
+
+    study = ran(study_of(retries=retries, default={"x": 0.5}), "2 trials", function)
+    assert study.trials[0].state is State.FAILED and study.trials[0].attempts == retries + 1
+    assert "ValueError: always" in (study.trials[0].error or "") and study.trials[0].value is None
+    assert study.best.number == 1
+
+
+def test_three_failures_and_nothing_else_end_the_study() -> None:
+    def function(run: Run) -> None:
+        raise ValueError("broken for all")
+
+    study = study_of(retries=0)
+    with pytest.raises(TrainingError, match=r"(?s)first 3 trials all failed.*broken for all"):
+        ran(study, "10 trials", function)
+    assert len(study.trials) == 3 and study.verdict.stop
+    assert ran(study, "6 trials").best.value is not None  # the function was mended
+
+
+def test_three_failures_among_others_do_not() -> None:
+    def function(run: Run) -> None:
+        if run.identity[0] % 4:
+            raise ValueError("for some")
+        train(run)
+
+    for scheduler in ("full", ft.ASHA(3, 1)):
+        assert len(ran(study_of(retries=0, scheduler=scheduler), "12 trials", function).trials) == 12
+
+
+def test_a_failing_run_with_a_checkpoint_goes_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foretell._keeper.Keeper.due", lambda self, elapsed: self.complete)
+    begun = []
+
+    def function(run: Run) -> None:
+        model = build(run)
+        begun.append((run.resumed, run.step))
+        for epoch in run.epochs(9):
+            model["w"] += 1
+            if epoch == 6 and len(begun) == 1:
+                raise ValueError("once")
+            run.report(loss=1.0, w=model["w"][0])
+
+    trial = ran(study_of(), "1 trials", function).trials[0]
+    assert begun == [(False, 0), (True, 6)] and trial.values["w"] == 9.0 and trial.curve.steps.tolist() == [*range(1, 10)]
+
+
+def test_a_report_before_the_loop_survives_retries_and_resumes() -> None:
+    failed = []
+
+    def function(run: Run) -> None:
+        model = build(run)
+        run.report(loss=9.0, step=0)
+        for epoch in run.epochs(9):
+            model["w"] += 1
+            if not failed:
+                failed.append(epoch)
+                raise ValueError("once")
+            run.report(loss=run.params["x"] + 1 / (epoch + 1))
+
+    study = ran(study_of(scheduler=ft.ASHA(3, 1)), "9 trials", function)
+    assert study.record.counts[State.FAILED] == 0 and max(trial.step for trial in study.trials) == 9
+    assert all(trial.curve.steps.tolist() == [*range(trial.step + 1)] for trial in study.trials)
+
+
+def test_divergence_is_an_outcome() -> None:
+    def function(run: Run) -> None:
+        for epoch in run.epochs(5):
+            run.report(loss=math.nan if run.params["x"] > 0.5 and epoch == 2 else 1.0)
+
+    study = ran(study_of(), "12 trials", function)
+    for trial in study.trials:
+        diverged = trial.params["x"] > 0.5
+        assert trial.state is (State.DIVERGED if diverged else State.DONE) and trial.step == (3 if diverged else 5)
+        assert (trial.value is None) == diverged
+
+
+# ---------------------------------------------------------------------- what a function may do
+
+
+def test_a_returned_number_is_the_one_report() -> None:
+    study = ran(study_of(), "6 trials", lambda run: run.params["x"])
+    assert all(trial.value == trial.params["x"] and len(trial.curve) == 1 for trial in study.trials)
+    assert ran(study_of(), "1 trials", lambda run: {"loss": 2.0, "other": 1.0}).trials[0].values == {"loss": 2, "other": 1}
+
+
+def reports_another(run: Run) -> None:
+    run.report(los=1.0)
+
+
+@pytest.mark.parametrize("function", [lambda run: None, reports_another, lambda run: "text"])
+def test_no_objective_at_all_is_a_failure_that_names_it(function: Any) -> None:
+    with pytest.raises(TrainingError, match="'loss'"):
+        ran(study_of(retries=0), "5 trials", function)
+
+
+def test_a_misspelt_metric_is_offered() -> None:
+    def function(run: Run) -> None:
+        for _ in run.epochs(2):
+            run.report(val_lss=1.0)
+
+    with pytest.raises(TrainingError, match="Did you mean 'val_lss'"):
+        ran(Study(SPACE, minimize="val_loss", scheduler="full", retries=0), "5 trials", function)
+
+
+def test_code_after_the_loop_runs_once_and_with_the_best_weights() -> None:
+    after = []
+
+    def function(run: Run) -> None:
+        model = build(run)
+        for epoch in run.epochs(9):
+            model["w"] += 1
+            run.report(loss=abs(epoch - 4) + run.params["x"])
+        after.append((run.params["x"], model["w"][0]))
+
+    study = ran(study_of(scheduler=ft.ASHA(3, 1)), "14 trials", function)
+    done = [trial.params["x"] for trial in study.trials if trial.state is State.DONE]
+    assert sorted(after) == sorted((x, 5.0) for x in done) and done
+
+
+def test_a_run_ends_by_its_own_rule() -> None:
+    study = ran(study_of(), "4 trials", stopping=ft.Threshold(0.5) | ft.EpochLimit(4))
+    assert all(trial.state is State.DONE and trial.step <= 4 for trial in study.trials)
+    assert {trial.decisions[-1].rule for trial in study.trials} <= {"threshold", "epoch_limit"}
+    with pytest.raises(TypeError, match=r"ft\.Patience"):
+        ran(study_of(), "1 trials", stopping=3)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_training_that_is_complete_counts_though_the_study_closes(tracked: bool) -> None:
+    study = study_of()
+
+    def function(run: Run) -> None:
+        if tracked:
+            build(run)
+        for epoch in run.epochs(3):
+            if epoch == 2:
+                study.stop("enough")
+            run.report(loss=1.0)
+
+    ran(study, None, function)
+    assert study.trials[0].state is State.DONE and study.best.number == 0
+    assert study.verdict.rule == "request" and study.verdict.reason == "enough"
+
+
+# ---------------------------------------------------------------------- what the user tells it
+
+
+def test_the_default_and_what_is_enqueued_come_first() -> None:
+    study = study_of(default={"x": 0.25})
+    assert study.enqueue({"x": 0.75}) == 1
+    ran(study, "4 trials")
+    assert [trial.params["x"] for trial in study.trials][:2] == [0.25, 0.75]
+    assert study.record.origins == {"default": 1, "enqueued": 1, "random_search": 2}
+    for wrong in ({"y": 1}, {"x": 2.0}, {}):
+        with pytest.raises(SpaceError):
+            study.enqueue(wrong)
+
+
+def test_a_default_is_given_once() -> None:
+    store = MemoryStore()
+    for _ in range(2):
+        study = ran(study_of(store=store, default={"x": 0.25}), "3 trials")
+    assert [trial.params["x"] for trial in study.trials].count(0.25) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"minimize": "acc"}, "metric"), ({"minimize": None, "maximize": "loss"}, "direction")],
+)
+def test_another_study_of_the_same_name(change: dict[str, Any], what: str) -> None:
+    store = MemoryStore()
+    study_of(store=store)
+    with pytest.raises(StudyMismatch, match=f"another {what}.*choose another name"):
+        study_of(store=store, **change)
+    with pytest.raises(StudyMismatch, match=r"another space"):
+        Study(ft.Space(x=ft.Float(0, 2)), minimize="loss", store=store)
+    assert study_of(store=store, name="other", **change).name == "other"
+
+
+@pytest.mark.parametrize("metrics", [{}, {"minimize": "a", "maximize": "a"}])
+def test_a_study_has_one_metric(metrics: dict[str, str]) -> None:
+    with pytest.raises(StudyError, match="one metric"):
+        Study(SPACE, **metrics)
+
+
+def test_a_study_is_opened_from_its_store() -> None:
+    store = MemoryStore()
+    ran(study_of(store=store, name="one", seed=3, value="last"), "4 trials")
+    opened = Study.open(store)
+    assert shown(opened) == shown(study_of(store=store, name="one")) and opened.record.value_mode == "last"
+    study_of(store=store, name="two")
+    with pytest.raises(StudyError, match="one, two"):
+        Study.open(store)
+    with pytest.raises(StudyError, match="Did you mean 'one'"):
+        Study.open(store, "onee")
+
+
+def test_no_result_is_told() -> None:
+    with pytest.raises(StudyError, match="No trial has a usable value"):
+        study_of().best  # noqa: B018
+
+
+def test_hooks_see_what_is_durable() -> None:
+    reports: list[Any] = []
+    ended: list[Any] = []
+    study = ran(
+        study_of(scheduler=ft.ASHA(3, 1)), "9 trials",
+        on_report=lambda trial, step, metrics: reports.append((trial, step, metrics["loss"])),
+        on_trial_end=ended.append,
+    )  # fmt: skip
+    assert len(reports) == study.record.epochs_spent
+    assert [trial.number for trial in ended] == [trial.number for trial in study.trials if trial.state is State.DONE]
+    assert all(trial.state is State.DONE and trial.step == 9 for trial in ended)
+
+
+def test_a_hook_that_raises_is_not_the_trainings_fault() -> None:
+    def hook(*_: Any) -> None:
+        raise ZeroDivisionError("in the hook")
+
+    study = study_of(retries=0)
+    with pytest.raises(ZeroDivisionError, match="in the hook"):
+        ran(study, "3 trials", on_report=hook)
+    assert study.record.counts[State.FAILED] == 0
+
+
+def test_a_hook_may_stop_and_enqueue() -> None:
+    study = study_of()
+
+    def hook(trial: ft.Trial) -> None:
+        study.enqueue({"x": 0.125})
+        if trial.number == 2:
+            study.stop("seen enough")
+
+    ran(study, None, on_trial_end=hook)
+    assert [trial.params["x"] for trial in study.trials][1:] == [0.125] * 3
+    assert study.verdict.reason == "seen enough" and study.record.counts[State.DONE] == 3
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("scheduler", ["full", ft.ASHA(3, 1)])
+def test_only_the_best_and_the_live_keep_their_weights(tmp_path: Path, keep: int, scheduler: Any) -> None:
+    study = ran(study_of(store=MemoryStore(tmp_path), keep_checkpoints=keep, scheduler=scheduler), "14 trials")
+    on_disk = {int(path.parent.parent.name) for path in tmp_path.glob("study/trials/*/checkpoints/*")}
+    done = sorted((trial for trial in study.trials if trial.state is State.DONE), key=lambda trial: trial.value or 0)
+    live = {trial.number for trial in study.trials if trial.state is State.PAUSED}
+    assert on_disk == {trial.number for trial in done[:keep]} | live
+    for trial in study.trials:
+        folders = [*tmp_path.glob(f"study/trials/{trial.number:06d}/checkpoints/*")]
+        assert len(folders) <= (1 if trial.state.ended else 2)
+    model = {"w": np.zeros(2)}
+    assert study.best.checkpoint is not None
+    study.best.checkpoint.restore(model=model)
+    assert model["w"][0] == study.best.values["w"]  # the curve falls, so the best is the last
+
+
+def test_nothing_is_kept_without_a_store() -> None:
+    study = ran(study_of(), "2 trials")
+    folder = study.folder
+    assert folder is not None and folder.exists()
+    del study
+    import gc
+
+    gc.collect()
+    assert not folder.exists()
+
+
+# ---------------------------------------------------------------------- verify, dry run
+
+
+def test_the_winner_is_measured_once_with_its_best_weights() -> None:
+    calls = []
+
+    def evaluate(run: Run) -> float:
+        model = build(run)
+        calls.append((run.params, model["w"][0]))
+        return 0.5
+
+    study = ran(study_of(), "4 trials")
+    first, second = study.verify(evaluate), study.verify(evaluate)
+    assert calls == [(study.best.params, study.best.values["w"])]
+    assert (first.value, first.repeated, second.value, second.repeated) == (0.5, False, 0.5, True)
+    assert "measured earlier" in str(second) and first.trial == study.best.number
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_untrained_weights_are_never_measured(tracked: bool) -> None:
+    def function(run: Run) -> None:
+        if tracked:
+            build(run)
+        for _ in run.epochs(2):
+            run.report(loss=1.0)
+
+    def evaluate(run: Run) -> float:
+        run.track(net={"w": np.zeros(2)})
+        return 0.0
+
+    study = ran(study_of(), "1 trials", function)
+    with pytest.raises(CheckpointError):
+        study.verify(evaluate)
+    assert study.verification is None
+
+
+def test_a_dry_run_is_one_epoch_and_no_trial_of_the_study() -> None:
+    study = study_of()
+    trial = study.dry_run(train)
+    assert trial.step == 1 and trial.value is not None and len(study.trials) == 0
+
+    def broken(run: Run) -> None:
+        raise ValueError("not yet")
+
+    with pytest.raises(TrainingError, match="not yet"):
+        study.dry_run(broken)
+
+
+# ---------------------------------------------------------------------- ask and tell
+
+
+def test_ask_and_tell() -> None:
+    study = study_of()
+    for _ in range(5):
+        run = study.ask()
+        trial = study.tell(run, run.params["x"])
+        assert trial.state is State.DONE and trial.value == run.params["x"]
+    assert study.best.value == min(trial.params["x"] for trial in study.trials)
+
+
+def test_ask_and_tell_with_a_loop_and_a_scheduler() -> None:
+    study = study_of(scheduler=ft.ASHA(3, 1))
+    for _ in range(9):
+        run = study.ask(stopping=ft.EpochLimit(7))
+        for epoch in run.epochs(9):
+            run.report(loss=run.params["x"] + 1 / (epoch + 1))
+        study.tell(run)
+    steps = [trial.step for trial in study.trials]
+    assert set(steps) <= {1, 3, 7} and 7 in steps and 1 in steps
+    assert all(trial.state is (State.DONE if trial.step == 7 else State.STOPPED) for trial in study.trials)
+
+
+def test_several_runs_at_once_and_errors() -> None:
+    study = study_of(retries=0)
+    runs = [study.ask() for _ in range(3)]
+    assert study.tell(runs[1], error="no").state is State.FAILED
+    assert study.tell(runs[0], {"loss": 0.5}).value == 0.5
+    with pytest.raises(ft.ForetellError, match="'loss'"):
+        study.tell(runs[2])
+    assert study.trials[2].state is State.RUNNING
+
+
+def test_a_word_that_comes_too_late_is_refused() -> None:
+    study = study_of()
+    run = study.ask()
+    study.tell(run, 1.0)
+    with pytest.raises(StudyError):
+        study.tell(run, 0.5)
+    late = study.ask()
+    ran(study, "3 trials")
+    with pytest.raises(StudyError):
+        study.tell(late, -5.0)
+    assert study.best.value is not None and study.best.value > 0
+
+
+def test_nothing_left_to_ask_for() -> None:
+    study = Study(ft.Space(a=ft.Int(1, 2)), minimize="loss", sampler="grid_search", scheduler="full")
+    for _ in range(2):
+        study.tell(study.ask(), 1.0)
+    with pytest.raises(StudyError, match="nothing left to try.*2 points"):
+        study.ask()
+
+
+# ---------------------------------------------------------------------- the functions
+
+
+def test_minimize_and_maximize_are_studies() -> None:
+    low = ft.minimize(train, "loss", SPACE, "3 trials", workers=0, progress="none", seed=2)
+    high = ft.maximize(lambda run: run.params["x"], "acc", SPACE, "3 trials", workers=0, progress="none", seed=2)
+    assert low.name == "train" and high.name == "study"
+    assert high.objective.maximizes and high.best.value == max(trial.params["x"] for trial in high.trials)
+
+
+def test_a_study_in_words() -> None:
+    study = ran(study_of(scheduler=ft.ASHA(3, 1)), "2 trials")
+    assert "minimize loss" in repr(study) and "2 trials" in repr(study)
+    assert "ASHA(reduction_factor=3, first_rung=1)" in study.explain()
+    log = [type(event) for event in logged(study)]
+    assert log[0] is events.SessionStarted and log[-1] is events.Concluded
+
+
+def logged(study: Study) -> list[Any]:
+    return [study.record.event(position) for position in range(study.record.log_length())]
