@@ -87,7 +87,7 @@ def test_accuracy(run: ft.Run) -> float:
 
 
 def default_in_full() -> tuple[float, float]:
-    """The default configuration trained to the end: its best validation loss, and the test accuracy of those weights."""
+    """The default configuration trained to its end: its best validation loss, and the test accuracy there."""
     run = ft.Run(DEFAULT, minimize="val_loss", seed=0)
     model = train(run)
     return run.best, measure(model, "test")[1]

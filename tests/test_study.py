@@ -146,12 +146,13 @@ def test_maximising_is_minimising_the_negative() -> None:
     scheduler = ft.ASHA(3, 1)
     down = ran(Study(SPACE, minimize="loss", scheduler=scheduler), "14 trials")
     up = ran(Study(SPACE, maximize="loss", scheduler=scheduler), "14 trials", negative)
-    assert [(p, s, -(v or 0), e) for p, s, v, e, _, _ in shown(up)] == [(p, s, v, e) for p, s, v, e, _, _ in shown(down)]
+    mirrored = [(params, state, -value, *rest) for params, state, value, *rest in shown(up)]
+    assert mirrored == [tuple(row) for row in shown(down)]
     assert up.best.number == down.best.number and up.best.value == -(down.best.value or 0)
 
 
 def test_pausing_and_resuming_changes_no_bit() -> None:
-    study = ran(study_of(scheduler=ft.ASHA(3, 1)), "14 trials")
+    study = ran(study_of(scheduler=ft.ASHA(2, 1)), "14 trials")
     resumed = [trial for trial in study.trials if trial.attempts > 1]
     assert len(resumed) >= 2
     for trial in resumed:
@@ -237,7 +238,8 @@ def test_a_failing_run_with_a_checkpoint_goes_on_from_it(monkeypatch: pytest.Mon
             run.report(loss=1.0, w=model["w"][0])
 
     trial = ran(study_of(), "1 trials", function).trials[0]
-    assert begun == [(False, 0), (True, 6)] and trial.values["w"] == 9.0 and trial.curve.steps.tolist() == [*range(1, 10)]
+    assert begun == [(False, 0), (True, 6)]
+    assert trial.values["w"] == 9.0 and trial.curve.steps.tolist() == [*range(1, 10)]
 
 
 def test_a_report_before_the_loop_survives_retries_and_resumes() -> None:
@@ -276,7 +278,8 @@ def test_divergence_is_an_outcome() -> None:
 def test_a_returned_number_is_the_one_report() -> None:
     study = ran(study_of(), "6 trials", lambda run: run.params["x"])
     assert all(trial.value == trial.params["x"] and len(trial.curve) == 1 for trial in study.trials)
-    assert ran(study_of(), "1 trials", lambda run: {"loss": 2.0, "other": 1.0}).trials[0].values == {"loss": 2, "other": 1}
+    study = ran(study_of(), "1 trials", lambda run: {"loss": 2.0, "other": 1.0})
+    assert study.trials[0].values == {"loss": 2.0, "other": 1.0}
 
 
 def reports_another(run: Run) -> None:
@@ -562,7 +565,7 @@ def test_nothing_left_to_ask_for() -> None:
     study = Study(ft.Space(a=ft.Int(1, 2)), minimize="loss", sampler="grid_search", scheduler="full")
     for _ in range(2):
         study.tell(study.ask(), 1.0)
-    with pytest.raises(StudyError, match="nothing left to try.*2 points"):
+    with pytest.raises(StudyError, match=r"nothing left to try.*2 points"):
         study.ask()
 
 

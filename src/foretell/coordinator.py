@@ -424,8 +424,8 @@ class Coordinator:
     def _after_failure(self, number: int, cause: str) -> State:
         if cause == "disk":
             self.failure = StoreFull(
-                f"The disk of {self.record.folder} is full: a training could not save its state. Free some space and run "
-                "the same command again: everything up to the last report is kept."
+                f"The disk of {self.record.folder} is full: a training could not save its state. Free some space and "
+                "run the same command again: everything up to the last report is kept."
             )
             self.stop(Verdict("stop", "disk", "the disk is full"))
         if cause in ("cancelled", "disk"):  # no fault of the configuration: it goes on when the study does

@@ -42,8 +42,8 @@ def recording(params: dict[str, Any]) -> Recording:
 
 
 MAKE: dict[str, Callable[[], Any]] = {
-    "inline": lambda: _family.load("executors", "inline")(),
-    "processes": lambda: _family.load("executors", "processes")(1),
+    "inline": _family.load("executors", "inline"),
+    "processes": functools.partial(_family.load("executors", "processes"), 1),
     "replay": lambda: Replay(recording),
 }
 """How each member is made with one worker; a new one is a line here."""
@@ -163,7 +163,10 @@ def test_a_pause_saves_everything_and_another_attempt_goes_on(
     resumed = task(tmp_path, attempt=3, restore={"newest": place, "best": place}, curve=[(1, 3.0, 0.5), (2, 2.0, 1.0)])
     said = told.attempt(resumed)
     assert kinds(said) == ["Opened", "Reported", "Reported", "Ended"]
-    assert said[0].step == 2 and [event.metrics["w"] for event in said if isinstance(event, events.Reported)] == [3.0, 4.0]
+    assert said[0].step == 2 and [event.metrics["w"] for event in said if isinstance(event, events.Reported)] == [
+        3.0,
+        4.0,
+    ]
     assert said[-1].state is State.DONE and said[-1].step == 4
 
 
@@ -248,7 +251,11 @@ def random_numbers(run: Run) -> float:
 @live
 @pytest.mark.parametrize(
     ("function", "cause", "text"),
-    [(exits, "exit", "sys.exit(3)"), (silent, "error", "Did you mean 'mm'?"), (functools.partial(exits), "exit", "exit")],
+    [
+        (exits, "exit", "sys.exit(3)"),
+        (silent, "error", "Did you mean 'mm'?"),
+        (functools.partial(exits), "exit", "exit"),
+    ],
     ids=["exit", "silent", "partial"],
 )
 def test_other_ways_to_fail(

@@ -182,7 +182,8 @@ def test_a_study_reopened_goes_on_as_one_that_never_closed(name: str, member: An
         return [trial.params for trial in study.trials]
 
     whole, parts = run(["12 trials"]), run(["5 trials", "6 trials", "12 trials"])
-    assert len(parts) == len(whole) == 12 and all(space.feasible(params) for params in parts)
+    assert len(parts) == len(whole) and all(space.feasible(params) for params in parts)
+    assert len(whole) == 12 or name == "grid_search"
     if name in ("grid_search", "qmc"):  # the others draw by the number of the decision, and sessions are events too
         assert parts == whole
 

@@ -97,10 +97,15 @@ def test_every_study_ends_with_everything_in_its_bounds(member: Any, plan: Plan)
             case events.Ended():
                 states[event.trial] = event.state
                 assert event.state is not State.STOPPED or not plan.can_pause
-    for trial in study.trials:
-        recording = plan.recordings[trial.number]
+
+
+@members
+@few
+@given(plan=plans(horizons=HORIZONS))
+def test_who_is_done_was_trained_in_full_and_who_is_stopped_could_not_be_paused(member: Any, plan: Plan) -> None:
+    for trial in conducted(plan, member).trials:
         if trial.state is State.DONE:
-            assert trial.step == len(recording.values)
+            assert trial.step == len(plan.recordings[trial.number].values)
         if trial.state is State.STOPPED:
             assert not plan.can_pause and trial.decisions[-1].reason
 
@@ -116,7 +121,9 @@ def test_no_worker_is_idle_while_there_is_work(member: Any, plan: Plan) -> None:
         if coordinator.closing.stop or len(record.running) == plan.workers:
             return
         left = budget.epochs is None or budget.epochs - record.epochs_spent - record.epochs_reserved() >= 1
-        waiting = [number for number in record.ready if record.attempts[number] or record.started < (budget.trials or 0)]
+        waiting = [
+            number for number in record.ready if record.attempts[number] or record.started < (budget.trials or 0)
+        ]
         assert not (left and waiting), "a trial is ready and a worker is free"
         action = member.next(record, context_of(plan, record))
         room = record.started < (budget.trials or 0)

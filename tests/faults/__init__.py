@@ -45,6 +45,11 @@ class Line(NamedTuple):
         return int(self.what) if self.what.isdecimal() else None
 
 
+def parent(pid: int) -> int:
+    """Of a training: the template."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @final
 class Bench:
     """One study, its sessions, and everything its trainings have ever said.
@@ -69,6 +74,10 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         """Whatever a failed test has left running is ended."""
+        for survivor in self.survivors():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(survivor, signal.SIGKILL)
+            os.close(survivor)
         for session in self._sessions:
             session.kill()
             session.wait()
@@ -98,8 +107,7 @@ class Bench:
         code = self.wait(session)
         assert session.stderr is not None
         words = session.stderr.read()
-        self.wait_for_orphans()
-        self._take()
+        self.settle()
         return code, words
 
     def wait(self, session: subprocess.Popen[str]) -> int:
@@ -113,16 +121,31 @@ class Bench:
         return session.wait()
 
     def kill(self, session: subprocess.Popen[str], reports: int) -> bool:
-        """Kill the coordinator after so many acknowledged reports; False if the study was over before."""
+        """Kill the coordinator after so many acknowledged reports; False if the study was over before.
+
+        What it has left behind may still be there: call `settle` before `check`.
+        """
         heard = 0
         for line in self.listen(session):
             heard += line.step is not None
             if heard >= reports:
                 session.kill()
                 break
-        code, words = self.finish(session)
-        assert code in (0, -signal.SIGKILL), words
-        return code != 0
+        return self.wait(session) == -signal.SIGKILL
+
+    def hang(self) -> subprocess.Popen[str]:
+        """A session, once two of its trainings hang in their second epoch."""
+        session, hanging = self.start(), 0
+        for line in self.listen(session):
+            hanging += line.what == "hang"
+            if hanging == 2:
+                return session
+        raise AssertionError("the session has ended")
+
+    def settle(self) -> None:
+        """Wait until nothing of the study is left but its words."""
+        self.wait_for_orphans()
+        self._take()
 
     def listen(self, session: subprocess.Popen[str]) -> Iterator[Line]:
         """Lines as they come, until the session ends."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import foretell as ft
+from foretell.errors import StoreFull
 from foretell.schedulers.asha import ASHA
 
 HORIZON = 9
@@ -41,6 +43,7 @@ class Settings(NamedTuple):
     grace: float = 30.0
     enqueue: tuple[str, ...] = ()
     calls: int = 0  # of ask and tell, instead of a run
+    again: bool = False  # run once more in the same process when the disk was full, which it then is no longer
     place: str = ""  # of the store, if it is not to lie in the folder
 
     @property
@@ -105,14 +108,16 @@ class Voice(NamedTuple):
 
     def hanging(self, run: ft.Run) -> None:
         weights = np.zeros(SIZE)
-        run.track(weights=weights)
-        for epoch in run.epochs(HORIZON):
-            if epoch == 1:
-                self.say(run, "hang", weights)
-                os.close(os.open(os.path.join(self.folder, "never"), os.O_RDONLY))  # nobody ever writes
-            weights += 1
-            run.report(val_loss=1.0)
-            self.say(run, epoch + 1, weights)
+        with self.alone(run, weights):
+            self.say(run, "begin", weights)
+            run.track(weights=weights)
+            for epoch in run.epochs(HORIZON):
+                if epoch == 1:
+                    self.say(run, "hang", weights)
+                    os.close(os.open(os.path.join(self.folder, "never"), os.O_RDONLY))  # nobody ever writes
+                weights += 1
+                run.report(val_loss=1.0)
+                self.say(run, epoch + 1, weights)
 
     def failing(self, run: ft.Run) -> None:
         print(f"seed {run.seed}", flush=True)
@@ -154,7 +159,15 @@ def main(settings: Settings) -> None:
         for how in settings.enqueue:
             study.enqueue({"lr": 0.1, "how": how})
     train = getattr(Voice(settings.folder), settings.train)
-    study.run(train, settings.budget, workers=settings.workers, progress="none")
+    for last in (not settings.again, True):
+        try:
+            study.run(train, settings.budget, workers=settings.workers, progress="none")
+            break
+        except StoreFull:
+            if last:
+                raise
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from foretell import events
 from foretell._faults import COORDINATOR_POINTS
-from tests.faults import Bench
+from tests.faults import Bench, parent
 
 pytestmark = [
     pytest.mark.fault,
@@ -28,7 +29,9 @@ def test_kills_at_random(tmp_path: Path, budget: str) -> None:
     with Bench(tmp_path, budget=budget) as bench:
         for kill in range(KILLS):
             assert bench.kill(bench.start(), rng.randint(1, 10)), f"the study was over after {kill} kills: enlarge it"
-            bench.check()
+            if kill % 2:  # else the next session begins while the trainings of this one may still be there
+                bench.settle()
+                bench.check()
         bench.complete()
 
 
@@ -74,5 +77,30 @@ def test_epochs_that_are_trained_again_are_paid_for(tmp_path: Path, reports: int
     """Two full trainings have reserved the whole budget when they are thrown back to their last checkpoints."""
     with Bench(tmp_path, budget="18 epochs", scheduler="full") as bench:
         assert bench.kill(bench.start(), reports)
+        bench.settle()
         bench.check()
         bench.complete()
+
+
+def test_an_attempt_waits_until_the_one_before_it_is_gone(tmp_path: Path) -> None:
+    """The template is stopped, so that the trainings outlive their coordinator; the next session trains beside them."""
+    with Bench(tmp_path, budget="3 trials", train="hanging", scheduler="full") as bench:
+        first = bench.hang()
+        template = parent(bench.lines[-1].pid)
+        os.kill(template, signal.SIGSTOP)
+        first.kill()
+        bench.wait(first)
+        bench.settings = bench.settings._replace(workers=3)
+        second, begun = bench.start(), set()
+        for line in bench.listen(second):
+            if (line.trial, line.what) == (2, "hang"):
+                break
+        assert {line.attempt for line in bench.lines} == {1}
+        os.kill(template, signal.SIGCONT)
+        for line in bench.listen(second):
+            begun.add((line.trial, line.attempt))
+            if begun >= {(0, 2), (1, 2)}:
+                break
+        second.kill()
+        bench.finish(second)
+        bench.check()

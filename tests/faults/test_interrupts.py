@@ -68,16 +68,6 @@ def check_saved(bench: Bench) -> None:
     assert log[-1].event.verdict.rule == "interrupt"
 
 
-def hung(bench: Bench) -> subprocess.Popen[str]:
-    """A session whose two trainings both hang in their second epoch."""
-    session, hanging = bench.start(), 0
-    for line in bench.listen(session):
-        hanging += line.what == "hang"
-        if hanging == 2:
-            break
-    return session
-
-
 def wait_for_words(session: subprocess.Popen[str]) -> None:
     """Until the coordinator has said that it saw the first signal."""
     assert session.stderr is not None
@@ -94,7 +84,7 @@ def wait_for_words(session: subprocess.Popen[str]) -> None:
 )
 def test_twice_ends_at_once(tmp_path: Path, number: int, expected: int) -> None:
     with Bench(tmp_path, budget="4 trials", train="hanging", scheduler="full") as bench:
-        session = hung(bench)
+        session = bench.hang()
         os.kill(session.pid, number)
         wait_for_words(session)
         begun = time.monotonic()
@@ -109,7 +99,7 @@ def test_twice_ends_at_once(tmp_path: Path, number: int, expected: int) -> None:
 
 def test_after_the_grace_a_training_that_hangs_is_ended_and_begins_anew(tmp_path: Path) -> None:
     with Bench(tmp_path, budget="4 trials", train="hanging", scheduler="full", grace=0.5) as bench:
-        session = hung(bench)
+        session = bench.hang()
         os.kill(session.pid, signal.SIGINT)
         code, words = bench.finish(session)
         assert code == -signal.SIGINT, words

@@ -27,22 +27,36 @@ def failed(log: list[Entry]) -> list[events.Ended]:
     return [e for _, _, e in log if isinstance(e, events.Ended) and e.cause not in ("", "lost", "cancelled")]
 
 
+def run_out_of_space(bench: Bench, reports: int) -> tuple[int, str]:
+    """From some report on, the coordinator can write no more, as a quota would have it; how the session ended."""
+    session, heard = bench.start(), 0
+    for line in bench.listen(session):
+        heard += line.step is not None
+        if heard == reports:
+            size = (bench.settings.store / "store.db-wal").stat().st_size
+            resource.prlimit(session.pid, resource.RLIMIT_FSIZE, (size + 8192, resource.RLIM_INFINITY))
+            break
+    return bench.finish(session)
+
+
 @pytest.mark.parametrize("reports", [1, 8])
 def test_files_that_may_not_grow(tmp_path: Path, reports: int) -> None:
-    """As a quota would have it: from some report on, the coordinator can write no more."""
     with Bench(tmp_path, budget="20 trials") as bench:
-        session, heard = bench.start(), 0
-        for line in bench.listen(session):
-            heard += line.step is not None
-            if heard == reports:
-                size = (bench.settings.store / "store.db-wal").stat().st_size
-                resource.prlimit(session.pid, resource.RLIMIT_FSIZE, (size + 8192, size + 8192))
-                heard += 1
-        code, words = bench.finish(session)
+        code, words = run_out_of_space(bench, reports)
         assert code == 1
-        assert "foretell.errors.StoreFull: No space is left to write" in words, words
+        assert "foretell.errors.StoreFull: No space is left to write" in words
         assert "run the same command again: everything up to entry" in words
         assert not failed(bench.check())
+        bench.complete()
+
+
+def test_space_is_freed_and_the_same_study_goes_on_in_the_same_process(tmp_path: Path) -> None:
+    with Bench(tmp_path, budget="20 trials", again=True) as bench:
+        code, words = run_out_of_space(bench, 8)
+        assert code == 0, words
+        log = bench.check()
+        assert sum(isinstance(entry.event, events.SessionStarted) for entry in log) == 2, "the disk was never full"
+        assert not failed(log)
         bench.complete()
 
 

@@ -18,7 +18,7 @@ from foretell.coordinator import trial_seed
 from foretell.stores import Entry
 from foretell.study import Study
 from foretell.trial import State
-from tests.faults import Bench, Line
+from tests.faults import Bench, Line, parent
 
 pytestmark = [
     pytest.mark.fault,
@@ -95,8 +95,7 @@ def test_the_template_is_killed(tmp_path: Path) -> None:
         session = bench.start()
         for line in bench.listen(session):
             if line.step is not None:
-                parent = Path(f"/proc/{line.pid}/stat").read_text().rpartition(")")[2].split()[1]
-                os.kill(int(parent), signal.SIGKILL)
+                os.kill(parent(line.pid), signal.SIGKILL)
                 break
         code, words = bench.finish(session)
         assert code == 0, words

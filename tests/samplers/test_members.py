@@ -19,7 +19,9 @@ TREE = Space(
 )
 
 
-def proposed(sampler: Any, space: Space, sizes: list[int], *, seed: int = 0, workers: int = 1, **study: Any) -> list[Any]:
+def proposed(
+    sampler: Any, space: Space, sizes: list[int], *, seed: int = 0, workers: int = 1, **study: Any
+) -> list[Any]:
     """The configurations of a study that is reopened between its sessions."""
     store = MemoryStore()
     for size in sizes:

@@ -137,7 +137,14 @@ def test_a_decision_is_told_in_words() -> None:
 
 @pytest.mark.parametrize(
     ("horizon", "first", "eta", "levels"),
-    [(81, 1, 3, (1, 3, 9, 27)), (9, 1, 3, (1, 3)), (10, 1, 3, (1, 3, 9)), (1, 1, 3, ()), (0, 1, 2, ()), (8, 3, 2, (3, 6))],
+    [
+        (81, 1, 3, (1, 3, 9, 27)),
+        (9, 1, 3, (1, 3)),
+        (10, 1, 3, (1, 3, 9)),
+        (1, 1, 3, ()),
+        (0, 1, 2, ()),
+        (8, 3, 2, (3, 6)),
+    ],
 )
 def test_the_levels_lie_below_the_horizon(horizon: int, first: int, eta: int, levels: tuple[int, ...]) -> None:
     assert rungs(horizon, first, eta) == levels

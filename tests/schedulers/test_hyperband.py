@@ -36,9 +36,9 @@ def test_one_round_has_the_brackets_of_the_paper(workers: int) -> None:
     study = conducted(plan, ft.Hyperband(3))
     first = first_slices(plan, study)
     assert Counter(first.values()) == SIZES
-    for rung, size in SIZES.items():
-        bracket = [trial for trial in study.trials if first[trial.number] == rung]
-        steps, expected, keep = Counter(trial.step for trial in bracket), Counter[int](), size
+    for lowest, size in SIZES.items():
+        bracket = [trial for trial in study.trials if first[trial.number] == lowest]
+        steps, expected, keep, rung = Counter(trial.step for trial in bracket), Counter[int](), size, lowest
         while rung < 81:
             expected[rung] = keep - max(1, keep // 3)
             keep, rung = max(1, keep // 3), rung * 3
@@ -64,11 +64,11 @@ def test_a_bracket_that_will_never_be_full_is_judged_as_it_is(count: int) -> Non
 
 @pytest.mark.parametrize("workers", [1, 5])
 def test_failed_runs_do_not_hold_a_bracket_up(workers: int) -> None:
-    recordings = [ft.Recording(r.values, fails_at=1 + number % 4 if number % 3 == 0 else None)
+    recordings = [ft.Recording(r.values, fails_at=1 + number % 2 if number % 3 == 0 else None)
                   for number, r in enumerate(orderly(81))]  # fmt: skip
     plan = Plan(recordings, workers=workers)
     study = conducted(plan, ft.Hyperband(3))
-    assert study.record.counts[State.FAILED] >= 20
+    assert study.record.counts[State.FAILED] >= 14
     assert max(trial.step for trial in study.trials) == 81
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,8 +48,8 @@ def test_the_page_shows_what_the_code_of_today_says(built: Callable[[], str], be
 
 
 def test_the_page_explains_every_rule() -> None:
-    page = PAGE.read_text()
-    assert not [name for name in names("stopping") if f"`{load('stopping', name).__name__}(" not in page]
+    sections = re.findall(r"^### `(\w+)", PAGE.read_text(), re.MULTILINE)
+    assert sorted(sections) == sorted(load("stopping", name).__name__ for name in names("stopping"))
 
 
 def test_the_page_and_the_docstring_name_every_dialect_and_its_version() -> None:
@@ -73,6 +75,16 @@ def test_a_relative_minimum_of_a_negative_metric_is_the_library_s_mistake_kept()
     assert stop(PatienceLike("skorch", 3, 0.1), rising) is None
     assert stop(PatienceLike("skorch", 3, 0.1), [-loss for loss in rising], scores=True) == 3
     assert stop(PatienceLike("ignite", 3, 0.1, relative=True), [-score for score in range(1, 9)], scores=True) == 3
+
+
+def test_xgboost_rounds_losses_and_scores_differently() -> None:
+    assert stop(PatienceLike("xgboost", 1, 0.1), [0.4, 0.3]) is None
+    assert stop(PatienceLike("xgboost", 1, 0.1), [-0.4, -0.3], scores=True) == 1
+
+
+def test_settings_travel() -> None:
+    rule = PatienceLike("skorch")
+    assert pickle.loads(pickle.dumps(rule)) == rule
 
 
 @pytest.mark.parametrize(

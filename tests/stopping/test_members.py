@@ -65,7 +65,10 @@ def test_limits_of_epochs_and_time(points: list[Point], epochs: int, seconds: fl
         (ft.EpochLimit(3), "Stop: epoch 3 reached the limit of 3 epochs"),
         (ft.TimeLimit(60), "Stop: trained for 1 min 30 s, the limit is 1 min, at epoch 3"),
         (ft.Patience(1), "Stop: m has not beaten 0.9 for 1 checks, at epoch 3"),
-        (ft.Patience(1, 0.1, relative=True), "Stop: m has not beaten 0.9 by more than 0.1 of it for 1 checks, at epoch 3"),
+        (
+            ft.Patience(1, 0.1, relative=True),
+            "Stop: m has not beaten 0.9 by more than 0.1 of it for 1 checks, at epoch 3",
+        ),
     ],
 )
 def test_reasons_are_in_the_users_units(rule: ft.Patience, text: str) -> None:

@@ -122,8 +122,12 @@ class Replay:
             self._save(run)
         elif run.phase == "saved":
             self._end(run, State.PAUSED, run.verdict)
+        elif run.phase == "diverged":
+            self._end(run, State.DIVERGED, run.verdict)
         elif run.phase == "ruled":
             self._end(run, State.DONE, run.verdict)
+        elif run.step >= len(run.recording.values):  # at its end there is nothing left to pause or stop
+            self._end(run, State.DONE, CONTINUE)
         elif reply.verdict.action == "pause":
             self._pause(run, reply.verdict)
         elif reply.verdict.stop:
@@ -166,12 +170,7 @@ class Replay:
         heapq.heappush(self._queue, (self._now + after, self._order, run.task.trial, event))
 
     def _go_on(self, run: _Attempt) -> None:
-        horizon = len(run.recording.values)
-        if run.phase == "diverged":
-            self._end(run, State.DIVERGED, run.verdict)
-        elif run.step >= horizon:
-            self._end(run, State.DONE, CONTINUE)
-        elif run.until is not None and run.step >= run.until:
+        if run.until is not None and run.step >= run.until:
             self._say(run, 0.0, Reached(run.task.trial, run.task.attempt, run.step))
         else:
             self._train(run)

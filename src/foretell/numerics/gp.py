@@ -25,12 +25,13 @@ _FIRST_JITTER, _LAST_JITTER = 1e-10, 1e-2
 @final
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What is believed of the hyperparameters before any data: log-normal, as (mean, sd) of the logarithm.
+    """What is believed of the hyperparameters before any data: theta is normal, each pair a mean and an sd.
 
     Args:
         dimensions: of the space, the expected number of active ones if some are conditional. The mean of `scale` grows
             by ln(dimensions) / 2: the typical distance between two points grows as the root of the dimensions.
-        scale: of a length-scale in one dimension.
+        scale: of a length-scale in one dimension. The mean is the mode of the source's density; its sd of sqrt(3)
+            let the first few values choose length-scales so short that whole regions were never looked at again.
         variance: of the function, where the values have a variance of 1.
         noise: of the noise variance.
 
@@ -38,7 +39,7 @@ class Prior:
     """
 
     dimensions: float = 1.0
-    scale: tuple[float, float] = (2.0**0.5, 3.0**0.5)
+    scale: tuple[float, float] = (2.0**0.5 - 3.0, 1.15)
     variance: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-6.0, 1.5)
 
@@ -49,14 +50,8 @@ class Prior:
         return mean, np.array([self.scale[1]] * scales + [self.variance[1], self.noise[1]])
 
 
-_BOUNDS = ((math.log(5e-3), math.log(200.0)), (math.log(0.02), math.log(50.0)), (math.log(1e-7), math.log(2.0)))
-
-
-def typical(prior: Prior, scales: int) -> Array:
-    """Where a fit starts that has no earlier one: the mode of the prior as a density of the length-scales themselves."""
-    mean, sd = prior.moments(scales)
-    mean[:scales] -= sd[:scales] ** 2
-    return mean
+# Of theta in a fit: beyond these the correlations are all but 0 or 1.
+_SCALES, _VARIANCE, _NOISE = (math.log(5e-3), math.log(200.0)), (math.log(0.02), math.log(50.0)), (-16.0, math.log(2.0))
 
 
 def log_posterior(
@@ -69,9 +64,6 @@ def log_posterior(
     prior: Prior,
 ) -> tuple[float, Array]:
     """The logarithm of likelihood times prior density, up to a constant, and its gradient.
-
-    The length-scales' prior is taken as a density of the length-scales, not of their logarithms: the likelihood is flat
-    towards long ones, and the mode of the latter would switch dimensions off before there is evidence.
 
     Args:
         theta: (scales + 2,) logarithms of length-scales, variance and noise variance.
@@ -108,9 +100,7 @@ def log_posterior(
 
     center, spread = prior.moments(scales)
     off = (theta - center) / spread
-    gradient -= off / spread
-    gradient[:-2] -= 1.0
-    return value - 0.5 * float(off @ off) - float(theta[:-2].sum()), gradient
+    return value - 0.5 * float(off @ off), gradient - off / spread
 
 
 def fit(
@@ -133,14 +123,14 @@ def fit(
         scale_of: (features,) which length-scale each column has.
         scales: how many length-scales there are.
         prior: of theta.
-        start: an earlier theta, to begin from.
+        start: an earlier theta to begin from; the mean of the prior if left out.
         iterations: at most.
 
     Returns:
         (scales + 2,) theta.
     """
-    begin = typical(prior, scales) if start is None else start
-    bounds = [_BOUNDS[0]] * scales + list(_BOUNDS[1:])
+    begin = prior.moments(scales)[0] if start is None else start
+    bounds = [_SCALES] * scales + [_VARIANCE, _NOISE]
 
     def cost(theta: Array) -> tuple[float, Array]:
         value, gradient = log_posterior(theta, points, y, noise, scale_of=scale_of, prior=prior)

@@ -27,7 +27,7 @@ __all__ = ["GP"]
 Array = NDArray[np.float64]
 
 _GROWTH = 1.3  # more values before the hyperparameters are fitted again
-_KNEE = 1.0
+_KNEE = 3.0  # beyond so many distances of the median from the best, losses count by their logarithm
 _WORST = 3.0  # scaled loss beyond which it no longer matters how bad a trial was
 _PARENTS, _DECAY = 8, 0.35  # near candidates descend from the best, the first most often
 _STARTS, _ROUNDS, _FIRST_STEP = 5, 10, 0.1  # local refinement
@@ -155,20 +155,18 @@ def targets(
     Args:
         record: of the study.
         context: of the decision.
-        bad: trials that failed or diverged.
+        bad: trials that failed, diverged or were not finite when last seen; those with a finite value count by that.
         steps: to look back: the step each trial had been seen at; others count as unknown.
     """
     losses = record.losses.array
-    if steps is None:
-        good = np.flatnonzero(np.isfinite(losses))
-        values = losses[good]
-    else:
-        good = np.array(sorted(steps), np.int64)
-        values = np.array([_loss_at(record, trial, steps[trial]) for trial in good.tolist()])
-    known = np.isfinite(values)
-    failed = np.array(sorted(bad), np.int64)
-    trials = np.concatenate((good[known], failed))
-    return Targets(trials, np.concatenate((values[known], np.full(len(failed), np.inf))), np.zeros(len(trials)))
+    if steps is not None:
+        losses = np.full(len(losses), np.inf)
+        for trial, step in steps.items():
+            losses[trial] = _loss_at(record, trial, step)
+    good = np.flatnonzero(np.isfinite(losses))
+    failed = np.array(sorted(trial for trial in bad if not math.isfinite(losses[trial])), np.int64)
+    trials = np.concatenate((good, failed))
+    return Targets(trials, np.concatenate((losses[good], np.full(len(failed), np.inf))), np.zeros(len(trials)))
 
 
 def _loss_at(record: Record, trial: int, step: int) -> float:
@@ -180,18 +178,20 @@ def _loss_at(record: Record, trial: int, step: int) -> float:
 
 
 def _scaled(seen: Targets) -> Targets:
-    """Losses as 0 for the best, 1 for the median, and logarithmic above it: how bad a trial is matters less and less."""
+    """Losses as 0 for the best, 1 at three times the median's distance from it, and logarithmic above that.
+
+    How bad a bad trial is must not hide the differences between good ones; a failed trial is as bad as the worst.
+    """
     finite = seen.losses[np.isfinite(seen.losses)]
     low, middle = float(finite.min()), float(np.median(finite))
     width = _KNEE * (middle - low)
     if width <= 1e-12 * max(abs(low), abs(middle)):  # most are equally good: the others tell the scale
         width = float(finite.max()) - low or 1.0
-    ratio = np.minimum((seen.losses - low) / width, math.exp(_WORST - 1.0))
+    ratio = (seen.losses - low) / width
     above = np.maximum(ratio, 1.0)
-    worst = float(np.where(np.isfinite(seen.losses), ratio, 0.0).max())
-    scaled = np.where(np.isfinite(seen.losses), np.where(ratio <= 1.0, ratio, 1.0 + np.log(above)), np.nan)
-    scaled = np.where(np.isnan(scaled), worst if worst <= 1.0 else 1.0 + math.log(worst), scaled)
-    return Targets(seen.trials, scaled, seen.sd / width / above)
+    scaled = np.where(ratio <= 1.0, ratio, 1.0 + np.log(above))
+    worst = min(_WORST, float(scaled[np.isfinite(scaled)].max()))
+    return Targets(seen.trials, np.minimum(scaled, worst), seen.sd / width / above)
 
 
 def _standardised(scaled: Targets, index: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -219,7 +219,7 @@ class _Memory:
         cube: of the space.
         due: number of values at which the hyperparameters are fitted again.
         steps: the step each trial was seen at.
-        bad: trials that failed or diverged.
+        bad: trials that failed, diverged or were not finite when last seen.
         steps_then: `steps` when they were last due.
         bad_then: `bad` when they were last due.
         theta: the hyperparameters of that moment, once somebody asked for them.
@@ -239,7 +239,7 @@ class _Memory:
             if math.isfinite(event.loss):
                 self.steps[event.trial] = event.step
                 self.bad.discard(event.trial)
-            elif event.trial not in self.steps:
+            else:
                 self.bad.add(event.trial)
         elif isinstance(event, Ended) and event.state in (State.FAILED, State.DIVERGED):
             self.steps.pop(event.trial, None)

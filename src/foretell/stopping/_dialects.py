@@ -17,6 +17,8 @@ from typing import final
 # (loss, reference, minimum gain, side): side is 1 for a loss and -1 for a score that was turned into a loss.
 Improves = Callable[[float, float, float, int], bool]
 
+_SINGLE_OVERFLOW = float.fromhex("0x1.ffffffp127")  # the least number that float32 rounds to infinity
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,12 @@ class Dialect:
     sided: bool = False
 
 
-def single(value: float) -> float:
+def is_finite_single(value: float) -> bool:
+    """Whether a float32 tensor of the value is finite."""
+    return abs(value) < _SINGLE_OVERFLOW
+
+
+def _single(value: float) -> float:
     """Rounded as a float32 tensor rounds."""
     return ctypes.c_float(value).value
 
@@ -77,11 +84,11 @@ def _below_share(loss: float, best: float, gain: float, side: int) -> bool:
 
 
 def _below_rounded(loss: float, best: float, gain: float, side: int) -> bool:
-    return single(loss + gain) < single(best)
+    return _single(loss + gain) < _single(best)
 
 
 def _below_tensor(loss: float, best: float, gain: float, side: int) -> bool:
-    return single(single(loss) + single(gain)) < single(best)
+    return _single(_single(loss) + _single(gain)) < _single(best)
 
 
 def _further_than(loss: float, best: float, gain: float, side: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, final
 from foretell.curve import Curve, Point
 from foretell.errors import did_you_mean
 from foretell.stopping import RunContext, StoppingRule
-from foretell.stopping._dialects import DIALECTS, Dialect, single
+from foretell.stopping._dialects import DIALECTS, Dialect, Improves, is_finite_single
 from foretell.trial import CONTINUE, Verdict
 
 __all__ = ["PatienceLike"]
@@ -43,6 +43,7 @@ class PatienceLike(StoppingRule):
     relative: bool | None = None
     baseline: float | None = None
     _engine: Dialect = field(init=False, repr=False, compare=False)
+    _improves: Improves = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS:
@@ -50,7 +51,6 @@ class PatienceLike(StoppingRule):
                 f"There is no dialect {self.dialect!r} of patience. {did_you_mean(self.dialect, DIALECTS)}"
             )
         dialect = DIALECTS[self.dialect]
-        object.__setattr__(self, "_engine", dialect)  # found once, because a check must cost next to nothing
         for name in ("patience", "min_delta", "relative"):  # so that two spellings of the same settings are equal
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(dialect, name))
@@ -66,6 +66,9 @@ class PatienceLike(StoppingRule):
             raise ValueError(f"{self.dialect} has no relative minimum gain; these have: {known}. Leave relative out.")
         if self.baseline is not None and not dialect.has_baseline:
             raise ValueError(f"{self.dialect} has no baseline, only keras has: leave it out, or use ft.Patience.")
+        # Found once, because a check must cost next to nothing.
+        object.__setattr__(self, "_engine", dialect)
+        object.__setattr__(self, "_improves", (self.relative and dialect.improves_relative) or dialect.improves)
 
     def init(self) -> list[dict[str, Any]]:
         """Nothing seen. Where losses and scores are treated differently, one count for each."""
@@ -99,7 +102,7 @@ class PatienceLike(StoppingRule):
         return Verdict("stop", "patience_like", reason, step=point.step, value=value, limit=limit, evidence=evidence)
 
     def _says(self, value: float, limit: float | None, waited: int) -> str:
-        if self._engine.ends_at_non_finite and not math.isfinite(single(value)):
+        if self._engine.ends_at_non_finite and not is_finite_single(value):
             return f"is {value:.4g}, which is not finite"
         if waited == 0:
             return "has a patience of 0 checks, which is used up"
@@ -112,23 +115,23 @@ class PatienceLike(StoppingRule):
     def _advance(self, fold: dict[str, Any], point: Point, side: int) -> dict[str, Any]:
         engine, loss, gain, best = self._engine, point.loss, self.min_delta, fold["best"]
         assert gain is not None and self.patience is not None
-        if engine.ends_at_non_finite and not math.isfinite(single(loss)):
+        if engine.ends_at_non_finite and not is_finite_single(loss):
             return {**fold, "over": True}
-        improves = engine.improves_relative if self.relative and engine.improves_relative else engine.improves
-        first, reference = best is None, math.inf if best is None else float(best)
+        first, improves = best is None, self._improves
+        reference = math.inf if first else float(best)
         accepted = (first and engine.first_counts) or improves(loss, reference, gain, side)
         moved = (accepted and engine.moves_when_accepted) or (engine.moves_when_lower and loss < reference)
         restarts = accepted and (self.baseline is None or improves(loss, side * self.baseline, gain, side))
         waited = 0 if restarts else fold["waited"] + 1
         return {
-            "best": _plain(loss if moved else reference),
+            "best": _plain(loss) if moved else "inf" if first else best,
             "best_step": point.step if moved else fold["best_step"],
             "waited": waited,
             "over": (not accepted or engine.judges_improvements) and engine.used_up(waited, self.patience),
         }
 
     def _slide(self, fold: dict[str, Any], point: Point, side: int) -> dict[str, Any]:
-        gain, patience, improves = self.min_delta, self.patience, self._engine.improves
+        gain, patience, improves = self.min_delta, self.patience, self._improves
         assert gain is not None and patience is not None
         window = [*fold["window"][-patience:], _plain(point.loss)]
         over, reference = len(window) > patience, float(window[0])
