@@ -30,6 +30,14 @@ _FROM = {
     "Divergence": "stopping.divergence",
     "EpochLimit": "stopping.epoch_limit",
     "Patience": "stopping.patience",
+    "PatienceLike": "stopping.patience_like",
+    "CalibratedThreshold": "stopping.calibrated_threshold",
+    "RelativeChange": "stopping.relative_change",
+    "GoalReached": "stopping.goal_reached",
+    "Hopeless": "stopping.hopeless",
+    "GeneralizationLoss": "stopping.generalization_loss",
+    "SuccessiveIncreases": "stopping.successive_increases",
+    "ProgressQuotient": "stopping.progress_quotient",
     "Threshold": "stopping.threshold",
     "TimeLimit": "stopping.time_limit",
     "GridSearch": "samplers.grid_search",
@@ -67,9 +75,17 @@ if TYPE_CHECKING:
     from foretell.space import Space as Space
     from foretell.stopping import after as after
     from foretell.stopping import every as every
+    from foretell.stopping.calibrated_threshold import CalibratedThreshold as CalibratedThreshold
     from foretell.stopping.divergence import Divergence as Divergence
     from foretell.stopping.epoch_limit import EpochLimit as EpochLimit
+    from foretell.stopping.generalization_loss import GeneralizationLoss as GeneralizationLoss
+    from foretell.stopping.goal_reached import GoalReached as GoalReached
+    from foretell.stopping.hopeless import Hopeless as Hopeless
     from foretell.stopping.patience import Patience as Patience
+    from foretell.stopping.patience_like import PatienceLike as PatienceLike
+    from foretell.stopping.progress_quotient import ProgressQuotient as ProgressQuotient
+    from foretell.stopping.relative_change import RelativeChange as RelativeChange
+    from foretell.stopping.successive_increases import SuccessiveIncreases as SuccessiveIncreases
     from foretell.stopping.threshold import Threshold as Threshold
     from foretell.stopping.time_limit import TimeLimit as TimeLimit
     from foretell.study import Study as Study

@@ -119,6 +119,10 @@ class Voice(NamedTuple):
                 run.report(val_loss=1.0)
                 self.say(run, epoch + 1, weights)
 
+    def cramped(self, run: ft.Run) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # bytes: no room for a checkpoint
+        self.steady(run)
+
     def failing(self, run: ft.Run) -> None:
         print(f"seed {run.seed}", flush=True)
         match run.params["how"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import shlex
 import signal
@@ -57,6 +58,18 @@ def test_space_is_freed_and_the_same_study_goes_on_in_the_same_process(tmp_path:
         log = bench.check()
         assert sum(isinstance(entry.event, events.SessionStarted) for entry in log) == 2, "the disk was never full"
         assert not failed(log)
+        bench.complete()
+
+
+def test_a_training_that_finds_no_room_for_its_checkpoint(tmp_path: Path) -> None:
+    with Bench(tmp_path, budget="10 trials", train="cramped", retries=0) as bench:
+        code, words = bench.finish(bench.start())
+        assert code == 1
+        assert re.search(r"foretell\.errors\.StoreFull: .* Free some space and run the same command again", words), (
+            words
+        )
+        assert not failed(bench.check()), "that the disk is full is no fault of a configuration"
+        bench.settings = bench.settings._replace(train="steady")
         bench.complete()
 
 

@@ -39,7 +39,9 @@ def test_improvements_by_quadrature(mean: float, sd: float, best: float) -> None
     assert scalar(log_probability_of_improvement, mean, sd, best) == pytest.approx(math.log(chance), abs=1e-8)
 
 
-@pytest.mark.parametrize("z", [5.0, 0.0, -0.999999, -1.0, -1.000001, -3.0, -30.0, -300.0, -1e5, -1e7, -7e7, -1e9, -1e12])
+@pytest.mark.parametrize(
+    "z", [5.0, 0.0, -0.999999, -1.0, -1.000001, -3.0, -30.0, -300.0, -1e5, -1e7, -7e7, -1e9, -1e12]
+)
 def test_log_improvement_to_many_digits(z: float, needs: Callable[[str], Any]) -> None:
     mp = needs("mpmath")
     with mp.workdps(80):

@@ -29,6 +29,8 @@ def rate_of(phases: tuple[Phase, ...], step: float) -> float:
     """The rate of phases in a row; behind the last, its end."""
     for phase in phases:
         if step < phase.length:
+            if phase.start == phase.end:  # a mean of two equal numbers may round away from them
+                return phase.end
             gone = SHAPES[phase.shape][0](step / phase.length)
             return phase.start * (1 - gone) + phase.end * gone
         step -= phase.length

@@ -244,4 +244,3 @@ def _factor(covariance: Array) -> Array:
             jitter = 10.0 * jitter or _FIRST_JITTER
             if jitter > _LAST_JITTER:
                 raise
-

@@ -23,10 +23,10 @@ _ROOT5 = 5.0**0.5
 class Layout:
     """What the columns of encoded configurations mean.
 
-    A number is itself. An unordered choice is a corner of a simplex: two options are at distance 1. A number that is not
-    always active lies on an arc of one radian, and in its centre while it is inactive: nearly its own distance between
-    two active ones (2 sin(difference / 2)), the same constant from any active one to an inactive one, 0 between two
-    inactive ones. Each branch adds a 0/1 of its own, whose length-scale learns how far its activity sets points apart.
+    A number is itself. An unordered choice is a corner of a simplex: two options are at distance 1. A number that is
+    not always active lies on an arc of one radian, and in its centre while it is inactive: nearly its own distance
+    between two active ones (2 sin(difference / 2)), the same constant from any active one to an inactive one, 0 between
+    two inactive ones. Each branch adds a 0/1 of its own, whose length-scale learns how far apart activity sets points.
 
     Args:
         options: per dimension, the number of options of an unordered choice; 0 for a number or an ordered choice.
@@ -87,9 +87,10 @@ class Layout:
 
 def squared_distances(a: Array, b: Array) -> Array:
     """Between all pairs of rows: (n, f) and (m, f) give (n, m), never negative."""
-    squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
+    squared: Array = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
     squared -= 2.0 * (a @ b.T)
-    return np.maximum(squared, 0.0, out=squared)
+    np.maximum(squared, 0.0, out=squared)
+    return squared
 
 
 def matern52(squared: Array) -> Array:

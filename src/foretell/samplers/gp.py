@@ -6,7 +6,9 @@ What it is fitted to comes from one function, `targets`; the rest is arrays.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -31,8 +33,9 @@ _KNEE = 3.0  # beyond so many distances of the median from the best, losses coun
 _WORST = 3.0  # scaled loss beyond which it no longer matters how bad a trial was
 _PARENTS, _DECAY = 8, 0.35  # near candidates descend from the best, the first most often
 _STARTS, _ROUNDS, _FIRST_STEP = 5, 10, 0.1  # local refinement
-_MOST_PLACES = 256  # a number with more values than this is treated as continuous
-_TRIES = 100
+_MOST_PLACES = 1024  # a number with more values than this is treated as continuous
+_CHUNK = 64  # candidates looked at together
+_FIT_POINTS = 200  # values that a fit of the hyperparameters sees: it costs their number cubed, many times
 
 
 @final
@@ -89,7 +92,7 @@ class GP:
         search = self._search(record, context, memory, seen)
         for row in search.ranked(self.candidates, rng):
             params = space.decode(row)
-            if space.feasible(params) and search.is_new(space.encode(params)):
+            if space.feasible(params):
                 return params
         return space.sample(rng)
 
@@ -102,7 +105,6 @@ class GP:
         points = cube.embed(known)
         posterior = condition(theta, points, y, noise, scale_of=cube.layout.scale_of)
         incumbent = float(posterior.predict(points)[0].min())
-        order = np.argsort(y, kind="stable")[:_PARENTS]
         pending = [
             trial
             for group in (record.running, record.paused, record.ready)
@@ -111,10 +113,18 @@ class GP:
         ]
         if pending:
             ahead = cube.embed(cube.snap(record.encoded.array[pending]))
-            posterior = posterior.extended(ahead, posterior.predict(ahead)[0], np.zeros(len(pending)))
-        tried = cube.embed(cube.snap(record.encoded.array))
-        spacing = self.spacing * math.sqrt(len(cube.places) / 7.0)
-        return _Search(cube, posterior, incumbent, known.rows[order], tried, spacing)
+            believed = posterior.predict(ahead)[0]
+            posterior = posterior.extended(ahead, believed, np.zeros(len(pending)))
+            incumbent = min(incumbent, float(believed.min()))
+        return _Search(
+            space=context.space,
+            cube=cube,
+            posterior=posterior,
+            incumbent=incumbent,
+            parents=known.rows[np.argsort(y, kind="stable")[:_PARENTS]],
+            tried=cube.embed(cube.snap(record.encoded.array)),
+            spacing=self.spacing * math.sqrt(len(cube.places) / 7.0),
+        )
 
     def _theta(self, record: Record, context: Context, memory: _Memory) -> Array:
         """The hyperparameters, fitted to what was known when they were last due.
@@ -125,7 +135,7 @@ class GP:
         if memory.theta is None:
             cube, layout = memory.cube, memory.cube.layout
             seen = targets(record, context, memory.bad_then, memory.steps_then)
-            chosen = _chosen(seen, self.max_points)
+            chosen = _chosen(seen, min(self.max_points, _FIT_POINTS))
             y, noise = _standardised(_scaled(seen), chosen)
             points = cube.embed(cube.snap(record.encoded.array[seen.trials[chosen]]))
             prior = Prior(cube.dimensions)
@@ -186,7 +196,7 @@ def _scaled(seen: Targets) -> Targets:
     low, middle = float(finite.min()), float(np.median(finite))
     width = _KNEE * (middle - low)
     if width <= 1e-12 * max(abs(low), abs(middle)):  # most are equally good: the others tell the scale
-        width = float(finite.max()) - low or 1.0
+        width = float(finite.max()) - low or float(seen.sd.max()) or 1.0
     ratio = (seen.losses - low) / width
     above = np.maximum(ratio, 1.0)
     scaled = np.where(ratio <= 1.0, ratio, 1.0 + np.log(above))
@@ -283,8 +293,8 @@ class _Cube:
     @property
     def dimensions(self) -> float:
         """How many are active in a draw from the prior, on average."""
-        shares = [np.diff(edges, prepend=0.0, append=1.0) if edges is not None else edges for edges in self.edges]
-        return sum(math.prod(float(shares[parent][code]) for parent, code in needs) for needs in self.needs)
+        shares = [np.diff(np.zeros(0) if edges is None else edges, prepend=0.0, append=1.0) for edges in self.edges]
+        return float(sum(math.prod([shares[parent][code] for parent, code in needs]) for needs in self.needs))
 
     @classmethod
     def of(cls, space: Space) -> _Cube:
@@ -293,7 +303,8 @@ class _Cube:
         index = {(dimension.condition, dimension.name): dimension for dimension in space.dimensions}
         branches: dict[Any, int] = {}
         for dimension in space.dimensions:
-            parameter, condition_ = dimension.parameter, dimension.condition
+            condition_ = dimension.condition
+            parameter: Any = dimension.parameter
             unordered = isinstance(parameter, Choice) and not parameter.ordered
             count = parameter.grid_size(None)
             few = count is not None and (count <= _MOST_PLACES or isinstance(parameter, Choice))
@@ -393,7 +404,7 @@ def reflected(points: Array) -> Array:
 def _edges(places: list[float], is_choice: bool) -> Array:
     """What parts neighbouring values: an option's place is the middle of its share, a number's edges lie half-way."""
     edges: list[float] = []
-    for place, following in zip(places, places[1:], strict=False):
+    for place, following in pairwise(places):
         edges.append(2.0 * place - (edges[-1] if edges else 0.0) if is_choice else 0.5 * (place + following))
     return np.array(edges)
 
@@ -403,6 +414,7 @@ def _edges(places: list[float], is_choice: bool) -> Array:
 class _Search:
     """The search for the point where the improvement expected is highest."""
 
+    space: Space
     cube: _Cube
     posterior: Posterior
     incumbent: float
@@ -410,40 +422,47 @@ class _Search:
     tried: Array
     spacing: float
 
-    def ranked(self, candidates: int, rng: np.random.Generator) -> Array:
-        """(n, d) points, best first: the refined ones and the best of the others."""
-        dims = len(self.cube.places)
-        far = rng.random((candidates - candidates // 2, dims))
-        ranks = np.minimum(rng.geometric(_DECAY, candidates // 2) - 1, len(self.parents) - 1)
-        step = np.exp(rng.uniform(math.log(0.01), math.log(0.3), candidates // 2))
+    def ranked(self, candidates: int, rng: np.random.Generator) -> Iterator[Array]:
+        """Points that are far enough from earlier trials, best first."""
+        dims, half = len(self.cube.places), candidates // 2
+        far = rng.random((candidates - half, dims))
+        ranks = np.minimum(rng.geometric(_DECAY, half) - 1, len(self.parents) - 1)
+        step = np.exp(rng.uniform(math.log(0.01), math.log(0.3), half))
         near = self.cube.near(self.cube.snap(self.parents[ranks]), step, max(0.3, 2.0 / dims), rng)
         pool = self.cube.snap(np.vstack((far, near))).rows
+        pool = pool[self.feasible(pool)]
         worth = self.worth(pool)
         order = np.argsort(-worth, kind="stable")
-        refined, gains = self._refined(pool[order[:_STARTS]], worth[order[:_STARTS]], rng)
-        rows = np.vstack((refined, pool[order[:_TRIES]]))
-        return np.asarray(rows[np.argsort(-np.concatenate((gains, worth[order[:_TRIES]])), kind="stable")])
+        refined, gains = self.refined(pool[order[:_STARTS]], worth[order[:_STARTS]], rng)
+        rows = np.vstack((refined, pool))[np.argsort(-np.concatenate((gains, worth)), kind="stable")]
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            gaps = squared_distances(self.cube.embed(self.cube.snap(part)), self.tried).min(axis=1)
+            yield from part[gaps > max(self.spacing, 1e-6) ** 2]
 
     def worth(self, rows: Array) -> Array:
         """The logarithm of the expected improvement at snapped rows."""
         mean, sd = self.posterior.predict(self.cube.embed(self.cube.snap(rows)))
         return log_expected_improvement(mean, sd, self.incumbent)
 
-    def _refined(self, rows: Array, worth: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    def feasible(self, rows: Array) -> NDArray[np.bool_]:
+        """Which rows meet the constraints."""
+        if not self.space.constraints:
+            return np.ones(len(rows), np.bool_)
+        return np.array([self.space.feasible(self.space.decode(row)) for row in rows], np.bool_)
+
+    def refined(self, rows: Array, worth: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Where a pattern search from each row ends, and what that is worth."""
         count, dims = rows.shape
         step = np.full(count, _FIRST_STEP)
         for _ in range(_ROUNDS):
             moves = self.cube.snap(self.cube.moves(self.cube.snap(rows), step, rng).reshape(-1, dims)).rows
-            values = self.worth(moves).reshape(count, -1)
-            best = values.argmax(axis=1)
-            value = values[np.arange(count), best]
-            better = value > worth
-            rows = np.where(better[:, None], moves.reshape(count, -1, dims)[np.arange(count), best], rows)
-            worth = np.where(better, value, worth)
+            values = self.worth(moves)
+            tempting = np.flatnonzero(values > np.repeat(worth, 3 * dims))
+            values[tempting[~self.feasible(moves[tempting])]] = -np.inf
+            best = values.reshape(count, -1).argmax(axis=1) + 3 * dims * np.arange(count)
+            better = values[best] > worth
+            rows = np.where(better[:, None], moves[best], rows)
+            worth = np.where(better, values[best], worth)
             step = np.where(better, step, 0.5 * step)
         return rows, worth
-
-    def is_new(self, row: Array) -> bool:
-        """Whether no earlier trial lies within the spacing."""
-        point = self.cube.embed(self.cube.snap(row[None, :]))
-        return bool(squared_distances(point, self.tried).min() > max(self.spacing, 1e-9) ** 2)
