@@ -176,10 +176,16 @@ def test_and_stops_when_both_do(one: StoppingRule, other: StoppingRule, points: 
         assert not verdict.stop or " and " in verdict.reason
 
 
-@given(PARTS, st.integers(0, 30), curves())
-def test_after_hides_the_first_steps(rule: StoppingRule, step: int, points: list[Point]) -> None:
+@given(PARTS, curves(), st.data())
+def test_after_hides_the_first_steps(rule: StoppingRule, points: list[Point], data: st.DataObject) -> None:
+    step = data.draw(st.sampled_from([point.step for point in points] or [0]) | st.integers(0, 30))
     seen = [point for point in points if point.step > step]
     assert stops(ft.after(step, rule), points) == [False] * (len(points) - len(seen)) + stops(rule, seen)
+
+
+def test_after_a_step_begins_with_the_next() -> None:
+    points = [Point(step, 0.1, 0.0) for step in range(1, 5)]
+    assert stops(ft.after(2, ft.Threshold(0.2)), points) == [False, False, True, True]
 
 
 @given(PARTS, st.integers(1, 6), curves())

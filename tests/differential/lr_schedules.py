@@ -106,7 +106,7 @@ LIBRARIES: dict[str, dict[str, Rates]] = {
         "one cycle, three phases": _torch(
             "OneCycleLR", max_lr=0.1, total_steps=61, three_phase=True, anneal_strategy="linear", cycle_momentum=False
         ),
-        "warm-up and cosine": _torch_warm(),
+        "warm-up and cosine, climbing": _torch_warm(),
     },
     "keras": {
         "inverse time": _keras("InverseTimeDecay", 0.1, 1, 0.3),
@@ -134,7 +134,7 @@ LIBRARIES: dict[str, dict[str, Rates]] = {
         "warm-up and cosine": _optax("warmup_cosine_decay_schedule", 0.01, 0.1, 5, 40),
     },
     "transformers": {
-        "warm-up and cosine, from 0": _transformers(
+        "warm-up and cosine, climbing from 0": _transformers(
             "get_cosine_schedule_with_warmup", num_warmup_steps=5, num_training_steps=40
         ),
         "wsd": _transformers("get_wsd_schedule", num_warmup_steps=5, num_decay_steps=10, num_training_steps=40,
@@ -144,3 +144,75 @@ LIBRARIES: dict[str, dict[str, Rates]] = {
                                    decay_type="1-sqrt", min_lr_ratio=0.1),
     },
 }  # fmt: skip
+
+
+Moves = Callable[[list[float], dict[str, Any]], list[float]]
+
+
+def torch_plateau(losses: list[float], setting: dict[str, Any]) -> list[float]:
+    """PyTorch's ReduceLROnPlateau: the rate after each loss."""
+    torch = quietly("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    mode = "rel" if setting["relative"] else "abs"
+    rule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=setting["patience"], threshold=setting["threshold"], threshold_mode=mode,
+        cooldown=setting["cooldown"], min_lr=0.1, eps=0.0,
+    )  # fmt: skip
+    found = []
+    for loss in losses:
+        rule.step(loss)
+        found.append(float(optimizer.param_groups[0]["lr"]))
+    return found
+
+
+def keras_plateau(losses: list[float], setting: dict[str, Any]) -> list[float]:
+    """Keras' ReduceLROnPlateau, whose minimum gain is absolute."""
+    keras = quietly("keras")
+    rule = keras.callbacks.ReduceLROnPlateau(
+        "m", factor=0.5, patience=setting["patience"], min_delta=setting["threshold"], mode="min",
+        cooldown=setting["cooldown"], min_lr=0.1,
+    )  # fmt: skip
+    model = type("Model", (), {})()
+    model.optimizer = keras.optimizers.SGD(1.0)
+    rule.set_model(model)
+    rule.on_train_begin()
+    found = []
+    for epoch, loss in enumerate(losses):
+        rule.on_epoch_end(epoch, {"m": loss})
+        found.append(float(model.optimizer.learning_rate))
+    return found
+
+
+def optax_plateau(losses: list[float], setting: dict[str, Any]) -> list[float]:
+    """optax' reduce_on_plateau, with either a relative or an absolute tolerance."""
+    quietly("optax")
+    contrib, jax = quietly("optax", "optax.contrib"), quietly("jax")
+    with jax.enable_x64(True):
+        shares = {"rtol": setting["threshold"], "atol": 0.0}
+        if not setting["relative"]:
+            shares = {"rtol": 0.0, "atol": setting["threshold"]}
+        rule = contrib.reduce_on_plateau(
+            factor=0.5, patience=setting["patience"], cooldown=setting["cooldown"], min_scale=0.1, **shares
+        )
+        one = jax.numpy.ones(())
+        state, update, found = rule.init(one), jax.jit(rule.update), []
+        for loss in losses:
+            _, state = update(one, state, value=loss)
+            found.append(float(state.scale))
+        return found
+
+
+def greedy(losses: list[float], setting: dict[str, Any]) -> list[float]:
+    """transformers' GreedyLR, its two pauses being of one length."""
+    torch = quietly("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    rule = quietly("transformers", "transformers.optimization").GreedyLR(
+        optimizer, factor=0.5, patience=setting["patience"], threshold=setting["threshold"], min_lr=0.125, max_lr=4.0,
+        cooldown=setting["cooldown"], warmup=setting["cooldown"], smooth=setting["window"] > 1, eps=0.0,
+        window_size=setting["window"], reset_start=setting["reset"] or 10**9,
+    )  # fmt: skip
+    found = []
+    for loss in losses:
+        rule.step(loss)
+        found.append(float(optimizer.param_groups[0]["lr"]))
+    return found

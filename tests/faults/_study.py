@@ -87,13 +87,21 @@ class Voice(NamedTuple):
 
     @contextlib.contextmanager
     def alone(self, run: ft.Run, weights: np.ndarray) -> Iterator[None]:
-        """Say so if somebody else trains the same trial; the study's own lock is not asked."""
+        """Say so if somebody else trains the same trial; the study's own lock is not asked.
+
+        A process that is killed lets go of its descriptors in their order: the lowest, so that this is free before the
+        study's lock is, for which the next attempt may be waiting.
+        """
         with open(os.path.join(self.folder, f"lock-{run.identity[0]}"), "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.say(run, "twice", weights)
+            os.dup2(file.fileno(), 0)
+        try:
+            fcntl.lockf(0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.say(run, "twice", weights)
+        try:
             yield
+        finally:
+            fcntl.lockf(0, fcntl.LOCK_UN)
 
     def steady(self, run: ft.Run) -> None:
         weights = np.zeros(SIZE)

@@ -16,6 +16,7 @@ import pytest
 
 from foretell import events
 from foretell.stores import Entry
+from foretell.trial import State
 from tests.faults import SOURCE, Bench
 
 pytestmark = [
@@ -25,7 +26,7 @@ pytestmark = [
 
 
 def failed(log: list[Entry]) -> list[events.Ended]:
-    return [e for _, _, e in log if isinstance(e, events.Ended) and e.cause not in ("", "lost", "cancelled")]
+    return [e for _, _, e in log if isinstance(e, events.Ended) and e.state is State.FAILED]
 
 
 def run_out_of_space(bench: Bench, reports: int) -> tuple[int, str]:

@@ -17,7 +17,6 @@ from foretell.numerics.kernels import Layout
 
 THETA = np.log([0.3, 0.8, 1.7, 1.3, 0.02])  # three length-scales, variance, noise variance
 NUMBERS = Layout.of_numbers(3)
-SCALE_OF = NUMBERS.scale_of
 
 
 def data(count: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +45,7 @@ def naive(points: np.ndarray, y: np.ndarray, noise: np.ndarray, at: np.ndarray) 
 def test_prediction_is_the_naive_twin_s() -> None:
     points, y, noise = data()
     at = np.random.default_rng(1).random((11, 3))
-    posterior = condition(THETA, points, y, noise, scale_of=SCALE_OF)
+    posterior = condition(THETA, points, y, noise, layout=NUMBERS)
     mean, covariance = naive(points, y, noise, at)
     joint_mean, joint = posterior.joint(at)
     single_mean, sd = posterior.predict(at)
@@ -63,14 +62,14 @@ def test_prediction_and_likelihood_are_scikit_learn_s(needs: Callable[[str], Any
 
     points, y, noise = data()
     at = np.random.default_rng(2).random((7, 3))
-    posterior = condition(THETA, points, y, noise, scale_of=SCALE_OF)
+    posterior = condition(THETA, points, y, noise, layout=NUMBERS)
     variance, learned = math.exp(THETA[3]), math.exp(THETA[4])
     kernel = ConstantKernel(variance) * Matern(np.exp(THETA[:3]), nu=2.5)
     model = GaussianProcessRegressor(kernel, alpha=noise + learned, optimizer=None).fit(points, y - posterior.mean)
     np.testing.assert_allclose(posterior.predict(at)[0], posterior.mean + model.predict(at), rtol=1e-8)
 
     flat = Prior(scale=(0.0, 1e6), variance=(0.0, 1e6), noise=(0.0, 1e6))
-    value, _ = log_posterior(THETA, points, y, noise, scale_of=SCALE_OF, prior=flat)
+    value, _ = log_posterior(THETA, points, y, noise, layout=NUMBERS, prior=flat)
     assert value == pytest.approx(model.log_marginal_likelihood_value_, rel=1e-9)
 
 
@@ -85,9 +84,9 @@ def test_gradient_by_finite_differences(seed: int) -> None:
     y, noise, theta = rng.standard_normal(15), rng.uniform(0, 0.2, 15), rng.normal(-1, 0.7, layout.scales + 2)
 
     def value(at: np.ndarray) -> float:
-        return log_posterior(at, points, y, noise, scale_of=layout.scale_of, prior=Prior())[0]
+        return log_posterior(at, points, y, noise, layout=layout, prior=Prior())[0]
 
-    _, gradient = log_posterior(theta, points, y, noise, scale_of=layout.scale_of, prior=Prior())
+    _, gradient = log_posterior(theta, points, y, noise, layout=layout, prior=Prior())
     for index in range(len(theta)):
         step = np.zeros(len(theta))
         step[index] = 1e-5
@@ -104,14 +103,14 @@ def test_the_prior_grows_with_the_root_of_the_dimensions() -> None:
 
 def test_a_fit_climbs_and_finds_what_matters() -> None:
     points, y, noise = data(60)
-    theta = fit(points, y, noise, scale_of=SCALE_OF, scales=3, prior=Prior(3))
+    theta = fit(points, y, noise, layout=NUMBERS, prior=Prior(3))
 
     def value(at: np.ndarray) -> float:
-        return log_posterior(at, points, y, noise, scale_of=SCALE_OF, prior=Prior(3))[0]
+        return log_posterior(at, points, y, noise, layout=NUMBERS, prior=Prior(3))[0]
 
     assert value(theta) > value(Prior(3).moments(3)[0]) + 5
     assert theta[2] > theta[0] + 1  # the third number has no influence
-    again = fit(points, y, noise, scale_of=SCALE_OF, scales=3, prior=Prior(3), start=theta)
+    again = fit(points, y, noise, layout=NUMBERS, prior=Prior(3), start=theta)
     assert value(again) == pytest.approx(value(theta), abs=1e-2)
 
 
@@ -119,16 +118,16 @@ def test_a_fit_learns_the_noise_that_is_not_known() -> None:
     rng = np.random.default_rng(3)
     points = rng.random((80, 3))
     y = np.sin(4 * points[:, 0]) + 0.5 * rng.standard_normal(80)
-    unknown = fit(points, y, np.zeros(80), scale_of=SCALE_OF, scales=3, prior=Prior(3))
-    known = fit(points, y, np.full(80, 0.25), scale_of=SCALE_OF, scales=3, prior=Prior(3))
+    unknown = fit(points, y, np.zeros(80), layout=NUMBERS, prior=Prior(3))
+    known = fit(points, y, np.full(80, 0.25), layout=NUMBERS, prior=Prior(3))
     assert 0.05 < math.exp(unknown[-1]) < 0.5
     assert math.exp(known[-1]) < 0.2 * math.exp(unknown[-1])
 
 
 def test_a_value_with_known_noise_counts_less() -> None:
     points, y = np.array([[0.5, 0.5, 0.5], [0.9, 0.9, 0.9]]), np.array([2.0, 0.0])
-    sure = condition(THETA, points, y, np.zeros(2), scale_of=SCALE_OF)
-    unsure = condition(THETA, points, y, np.array([4.0, 0.0]), scale_of=SCALE_OF)
+    sure = condition(THETA, points, y, np.zeros(2), layout=NUMBERS)
+    unsure = condition(THETA, points, y, np.array([4.0, 0.0]), layout=NUMBERS)
     assert unsure.predict(points)[0][0] < sure.predict(points)[0][0] - 0.5
     assert unsure.predict(points)[1][0] > 2 * sure.predict(points)[1][0]
 
@@ -136,8 +135,8 @@ def test_a_value_with_known_noise_counts_less() -> None:
 @pytest.mark.parametrize("added", [1, 4])
 def test_growing_row_by_row_gives_the_same_posterior(added: int) -> None:
     points, y, noise = data(24)
-    whole = condition(THETA, points, y, noise, scale_of=SCALE_OF)
-    grown = condition(THETA, points[:12], y[:12], noise[:12], scale_of=SCALE_OF)
+    whole = condition(THETA, points, y, noise, layout=NUMBERS)
+    grown = condition(THETA, points[:12], y[:12], noise[:12], layout=NUMBERS)
     for start in range(12, 24, added):
         part = slice(start, start + added)
         grown = grown.extended(points[part], y[part], noise[part])
@@ -147,7 +146,7 @@ def test_growing_row_by_row_gives_the_same_posterior(added: int) -> None:
 
 def test_believing_the_mean_leaves_the_mean_and_narrows_the_spread() -> None:
     points, y, noise = data(20)
-    posterior = condition(THETA, points, y, noise, scale_of=SCALE_OF)
+    posterior = condition(THETA, points, y, noise, layout=NUMBERS)
     at = np.random.default_rng(4).random((3, 3))
     believed = posterior.extended(at, posterior.predict(at)[0], np.zeros(3))
     elsewhere = np.random.default_rng(5).random((8, 3))
@@ -165,8 +164,8 @@ def test_degenerate_data_are_no_obstacle(values: str) -> None:
         points, y, noise = points[:1], np.zeros(1), noise[:1]
     else:
         points, noise = np.repeat(points[:2], 5, axis=0), np.zeros(10)
-    theta = fit(points, y, noise, scale_of=SCALE_OF, scales=3, prior=Prior(3))
-    posterior: Posterior = condition(theta, points, y, noise, scale_of=SCALE_OF)
+    theta = fit(points, y, noise, layout=NUMBERS, prior=Prior(3))
+    posterior: Posterior = condition(theta, points, y, noise, layout=NUMBERS)
     mean, sd = posterior.predict(np.random.default_rng(6).random((5, 3)))
     assert np.isfinite(mean).all() and np.isfinite(sd).all() and (sd > 0).all()
 
@@ -174,5 +173,5 @@ def test_degenerate_data_are_no_obstacle(values: str) -> None:
 def test_twins_without_noise_get_a_jitter() -> None:
     points = np.repeat(data(3)[0], 30, axis=0)
     theta = np.array([0.0, 0.0, 0.0, 3.0, -80.0])
-    posterior = condition(theta, points, np.repeat([1.0, -1.0, 0.5], 30), np.zeros(90), scale_of=SCALE_OF)
+    posterior = condition(theta, points, np.repeat([1.0, -1.0, 0.5], 30), np.zeros(90), layout=NUMBERS)
     np.testing.assert_allclose(posterior.predict(points[::30])[0], [1.0, -1.0, 0.5], atol=1e-3)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.numerics.kernels import Layout, matern52, matern52_with_slope, scale_points, squared_distances
+from foretell.numerics.kernels import Layout, matern52, matern52_with_slope, squared_distances
 
 # A number, an unordered choice of three, and two dimensions of one branch: a number and a choice of two.
 MIXED = Layout((0, 3, 0, 2), (-1, -1, 0, 0))
@@ -58,7 +58,7 @@ def test_every_column_knows_its_length_scale() -> None:
     assert MIXED.scale_of.tolist() == [0, 1, 1, 1, 2, 2, 3, 3, 4]
     assert row(0.1, 0).shape == (1, len(MIXED.scale_of))
     points = np.arange(18.0).reshape(2, 9)
-    scaled = scale_points(points, np.log([1.0, 2.0, 4.0, 5.0, 10.0]), MIXED.scale_of)
+    scaled = MIXED.scale(points, np.log([1.0, 2.0, 4.0, 5.0, 10.0]))
     np.testing.assert_allclose(scaled, points / [1, 2, 2, 2, 4, 4, 5, 5, 10])
 
 
@@ -74,7 +74,7 @@ def test_the_covariance_of_mixed_rows_is_positive_definite(seed: int) -> None:
     used = rng.random(40) < 0.5
     active = np.stack((np.ones(40, bool), np.ones(40, bool), used, used), axis=1)
     points = MIXED.embed(rng.random((40, 4)), rng.integers(0, (1, 3, 1, 2), (40, 4)), active)
-    scaled = scale_points(points, rng.normal(-1, 1, MIXED.scales), MIXED.scale_of)
+    scaled = MIXED.scale(points, rng.normal(-1, 1, MIXED.scales))
     covariance = matern52(squared_distances(scaled, scaled))
     assert np.linalg.eigvalsh(covariance).min() > -1e-9
 

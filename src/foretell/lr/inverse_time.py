@@ -67,4 +67,5 @@ class InverseTime(LRSchedule):
             return total
         first, last = 1 / (1 + self.decay * direct), 1 / (1 + self.decay * count)
         integral = math.log(first / last) / self.decay
-        return total + integral + (first - last) / 2 + self.decay * (first**2 - last**2) / 12
+        curvature = self.decay * (first**2 - last**2) / 12 - self.decay**3 * (first**4 - last**4) / 120
+        return total + integral + (first - last) / 2 + curvature

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-from foretell.numerics.kernels import Array, matern52, matern52_with_slope, scale_points, squared_distances
+from foretell.numerics.kernels import Array, Layout, matern52, matern52_with_slope, squared_distances
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _FIRST_JITTER, _LAST_JITTER = 1e-10, 1e-2
@@ -60,7 +59,7 @@ def log_posterior(
     y: Array,
     noise: Array,
     *,
-    scale_of: NDArray[np.int64],
+    layout: Layout,
     prior: Prior,
 ) -> tuple[float, Array]:
     """The logarithm of likelihood times prior density, up to a constant, and its gradient.
@@ -70,12 +69,12 @@ def log_posterior(
         points: (n, features) embedded.
         y: (n,) values.
         noise: (n,) known noise variance of each value, besides the learned one.
-        scale_of: (features,) which length-scale each column has.
+        layout: of the points.
         prior: of theta.
     """
     scales, count = len(theta) - 2, len(y)
     variance, learned = math.exp(theta[-2]), math.exp(theta[-1])
-    scaled = scale_points(points, theta[:-2], scale_of)
+    scaled = layout.scale(points, theta[:-2])
     correlation, slope = matern52_with_slope(squared_distances(scaled, scaled))
     factor = _factor(_covariance(correlation, variance, noise + learned))
     white = solve_triangular(factor, np.stack((np.ones(count), y), axis=1), lower=True, check_finite=False)
@@ -96,7 +95,7 @@ def log_posterior(
     weights *= variance
     # sum_ij w_ij (z_i - z_j)^2 = 2 sum_i z_i (z_i sum_j w_ij - (W z)_i): no matrix per dimension is needed.
     by_column = 2.0 * np.einsum("if,if->f", scaled, scaled * weights.sum(axis=1)[:, None] - weights @ scaled)
-    gradient[:-2] = np.bincount(scale_of, by_column, scales)
+    gradient[:-2] = np.bincount(layout.scale_of, by_column, scales)
 
     center, spread = prior.moments(scales)
     off = (theta - center) / spread
@@ -108,8 +107,7 @@ def fit(
     y: Array,
     noise: Array,
     *,
-    scale_of: NDArray[np.int64],
-    scales: int,
+    layout: Layout,
     prior: Prior,
     start: Array | None = None,
     iterations: int = 30,
@@ -120,8 +118,7 @@ def fit(
         points: (n, features) embedded, n >= 1.
         y: (n,) values, best of mean 0 and variance 1: the prior is made for those.
         noise: (n,) known noise variances.
-        scale_of: (features,) which length-scale each column has.
-        scales: how many length-scales there are.
+        layout: of the points.
         prior: of theta.
         start: an earlier theta to begin from; the mean of the prior if left out.
         iterations: at most.
@@ -129,11 +126,11 @@ def fit(
     Returns:
         (scales + 2,) theta.
     """
-    begin = prior.moments(scales)[0] if start is None else start
-    bounds = [_SCALES] * scales + [_VARIANCE, _NOISE]
+    begin = prior.moments(layout.scales)[0] if start is None else start
+    bounds = [_SCALES] * layout.scales + [_VARIANCE, _NOISE]
 
     def cost(theta: Array) -> tuple[float, Array]:
-        value, gradient = log_posterior(theta, points, y, noise, scale_of=scale_of, prior=prior)
+        value, gradient = log_posterior(theta, points, y, noise, layout=layout, prior=prior)
         return -value, -gradient
 
     low, high = np.array(bounds).T
@@ -149,7 +146,7 @@ class Posterior:
     """What is known of the function after some values; made by `condition`, grown by `extended`."""
 
     theta: Array
-    scale_of: NDArray[np.int64]
+    layout: Layout
     scaled: Array  # (n, features) known points in length-scales
     factor: Array  # (n, n) lower Cholesky factor of their covariance
     white: Array  # (n, 2) factor^-1 times a column of ones and the values
@@ -170,7 +167,7 @@ class Posterior:
     def joint(self, points: Array) -> tuple[Array, Array]:
         """Mean (m,) and covariance (m, m) of the function, without noise, at (m, features) points."""
         mean, half, drift, scale = self._toward(points)
-        scaled = scale_points(points, self.theta[:-2], self.scale_of)
+        scaled = self.layout.scale(points, self.theta[:-2])
         prior = math.exp(self.theta[-2]) * matern52(squared_distances(scaled, scaled))
         return mean, prior - half.T @ half + np.outer(drift, drift) / scale
 
@@ -182,7 +179,7 @@ class Posterior:
             y: (m,) values.
             noise: (m,) known noise variances.
         """
-        added = scale_points(points, self.theta[:-2], self.scale_of)
+        added = self.layout.scale(points, self.theta[:-2])
         variance, learned = math.exp(self.theta[-2]), math.exp(self.theta[-1])
         cross = variance * matern52(squared_distances(self.scaled, added))
         half = solve_triangular(self.factor, cross, lower=True, check_finite=False)
@@ -193,18 +190,18 @@ class Posterior:
         factor[:before, :before], factor[before:, :before], factor[before:, before:] = self.factor, half.T, corner
         rest = np.stack((np.ones(count), y), axis=1) - half.T @ self.white
         white = np.vstack((self.white, solve_triangular(corner, rest, lower=True, check_finite=False)))
-        return _posterior(self.theta, self.scale_of, np.vstack((self.scaled, added)), factor, white)
+        return _posterior(self.theta, self.layout, np.vstack((self.scaled, added)), factor, white)
 
     def _toward(self, points: Array) -> tuple[Array, Array, Array, float]:
         """Mean, factor^-1 cross covariance, what the ones leave unexplained, and their weight."""
-        scaled = scale_points(points, self.theta[:-2], self.scale_of)
+        scaled = self.layout.scale(points, self.theta[:-2])
         cross = math.exp(self.theta[-2]) * matern52(squared_distances(self.scaled, scaled))
         half = solve_triangular(self.factor, cross, lower=True, check_finite=False)
         drift = 1.0 - self.ones @ cross
         return self.mean + self.alpha @ cross, half, drift, float(self.white[:, 0] @ self.white[:, 0])
 
 
-def condition(theta: Array, points: Array, y: Array, noise: Array, *, scale_of: NDArray[np.int64]) -> Posterior:
+def condition(theta: Array, points: Array, y: Array, noise: Array, *, layout: Layout) -> Posterior:
     """The posterior for given hyperparameters.
 
     Args:
@@ -212,19 +209,19 @@ def condition(theta: Array, points: Array, y: Array, noise: Array, *, scale_of: 
         points: (n, features) embedded, n >= 1.
         y: (n,) values.
         noise: (n,) known noise variances.
-        scale_of: (features,) which length-scale each column has.
+        layout: of the points.
     """
-    scaled = scale_points(points, theta[:-2], scale_of)
+    scaled = layout.scale(points, theta[:-2])
     correlation = matern52(squared_distances(scaled, scaled))
     factor = _factor(_covariance(correlation, math.exp(theta[-2]), noise + math.exp(theta[-1])))
     white = solve_triangular(factor, np.stack((np.ones(len(y)), y), axis=1), lower=True, check_finite=False)
-    return _posterior(theta, scale_of, scaled, factor, white)
+    return _posterior(theta, layout, scaled, factor, white)
 
 
-def _posterior(theta: Array, scale_of: NDArray[np.int64], scaled: Array, factor: Array, white: Array) -> Posterior:
+def _posterior(theta: Array, layout: Layout, scaled: Array, factor: Array, white: Array) -> Posterior:
     both = solve_triangular(factor, white, lower=True, trans=1, check_finite=False)
     mean = float(white[:, 0] @ white[:, 1]) / float(white[:, 0] @ white[:, 0])
-    return Posterior(theta, scale_of, scaled, factor, white, both[:, 1] - mean * both[:, 0], both[:, 0])
+    return Posterior(theta, layout, scaled, factor, white, both[:, 1] - mean * both[:, 0], both[:, 0])
 
 
 def _covariance(correlation: Array, variance: float, noise: Array) -> Array:

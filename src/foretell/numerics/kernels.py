@@ -6,7 +6,6 @@ is positive definite on mixed and conditional spaces as well, and a distance mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -84,6 +83,10 @@ class Layout:
             columns.append(active[:, self.branches.index(branch), None].astype(np.float64))
         return np.hstack(columns) if columns else np.zeros((len(rows), 0))
 
+    def scale(self, points: Array, log_scales: Array) -> Array:
+        """Points (n, features) with every column divided by its length-scale."""
+        return points * np.exp(-log_scales)[self.scale_of]
+
 
 def squared_distances(a: Array, b: Array) -> Array:
     """Between all pairs of rows: (n, f) and (m, f) give (n, m), never negative."""
@@ -115,8 +118,3 @@ def matern52_with_slope(squared: Array) -> tuple[Array, Array]:
     root += (5.0 / 3.0) * squared
     root *= fading
     return root, slope
-
-
-def scale_points(points: Array, log_scales: Array, scale_of: NDArray[np.int64] | Sequence[int]) -> Array:
-    """Every embedded column divided by its length-scale."""
-    return points * np.exp(-log_scales)[scale_of]

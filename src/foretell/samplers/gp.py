@@ -34,6 +34,7 @@ _WORST = 3.0  # scaled loss beyond which it no longer matters how bad a trial wa
 _PARENTS, _DECAY = 8, 0.35  # near candidates descend from the best, the first most often
 _STARTS, _ROUNDS, _FIRST_STEP = 5, 10, 0.1  # local refinement
 _MOST_PLACES = 1024  # a number with more values than this is treated as continuous
+_SAME, _APART = 1e-6, 0.05  # least spacing from any trial, and from a pending one, of which nothing is known yet
 _CHUNK = 64  # candidates looked at together
 _FIT_POINTS = 200  # values that a fit of the hyperparameters sees: it costs their number cubed, many times
 
@@ -103,7 +104,7 @@ class GP:
         known = cube.snap(record.encoded.array[seen.trials[chosen]])
         y, noise = _standardised(_scaled(seen), chosen)
         points = cube.embed(known)
-        posterior = condition(theta, points, y, noise, scale_of=cube.layout.scale_of)
+        posterior = condition(theta, points, y, noise, layout=cube.layout)
         incumbent = float(posterior.predict(points)[0].min())
         pending = [
             trial
@@ -116,6 +117,8 @@ class GP:
             believed = posterior.predict(ahead)[0]
             posterior = posterior.extended(ahead, believed, np.zeros(len(pending)))
             incumbent = min(incumbent, float(believed.min()))
+        apart = np.full(len(record), max(self.spacing, _SAME))
+        apart[pending] = max(self.spacing, _APART)
         return _Search(
             space=context.space,
             cube=cube,
@@ -123,7 +126,7 @@ class GP:
             incumbent=incumbent,
             parents=known.rows[np.argsort(y, kind="stable")[:_PARENTS]],
             tried=cube.embed(cube.snap(record.encoded.array)),
-            spacing=self.spacing * math.sqrt(len(cube.places) / 7.0),
+            apart=apart * math.sqrt(len(cube.places) / 7.0),
         )
 
     def _theta(self, record: Record, context: Context, memory: _Memory) -> Array:
@@ -133,13 +136,12 @@ class GP:
         Each fit begins anew: one that began from the last would stay in a mode that the first few values suggested.
         """
         if memory.theta is None:
-            cube, layout = memory.cube, memory.cube.layout
+            cube = memory.cube
             seen = targets(record, context, memory.bad_then, memory.steps_then)
             chosen = _chosen(seen, min(self.max_points, _FIT_POINTS))
             y, noise = _standardised(_scaled(seen), chosen)
             points = cube.embed(cube.snap(record.encoded.array[seen.trials[chosen]]))
-            prior = Prior(cube.dimensions)
-            memory.theta = fit(points, y, noise, scale_of=layout.scale_of, scales=layout.scales, prior=prior)
+            memory.theta = fit(points, y, noise, layout=cube.layout, prior=Prior(cube.dimensions))
         return memory.theta
 
 
@@ -420,7 +422,7 @@ class _Search:
     incumbent: float
     parents: Array
     tried: Array
-    spacing: float
+    apart: Array
 
     def ranked(self, candidates: int, rng: np.random.Generator) -> Iterator[Array]:
         """Points that are far enough from earlier trials, best first."""
@@ -437,8 +439,8 @@ class _Search:
         rows = np.vstack((refined, pool))[np.argsort(-np.concatenate((gains, worth)), kind="stable")]
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            gaps = squared_distances(self.cube.embed(self.cube.snap(part)), self.tried).min(axis=1)
-            yield from part[gaps > max(self.spacing, 1e-6) ** 2]
+            gaps = squared_distances(self.cube.embed(self.cube.snap(part)), self.tried)
+            yield from part[(gaps > self.apart**2).all(axis=1)]
 
     def worth(self, rows: Array) -> Array:
         """The logarithm of the expected improvement at snapped rows."""
@@ -460,7 +462,7 @@ class _Search:
             values = self.worth(moves)
             tempting = np.flatnonzero(values > np.repeat(worth, 3 * dims))
             values[tempting[~self.feasible(moves[tempting])]] = -np.inf
-            best = values.reshape(count, -1).argmax(axis=1) + 3 * dims * np.arange(count)
+            best = values.reshape(count, 3 * dims).argmax(axis=1) + 3 * dims * np.arange(count)
             better = values[best] > worth
             rows = np.where(better[:, None], moves[best], rows)
             worth = np.where(better, values[best], worth)
