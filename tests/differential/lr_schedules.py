@@ -177,9 +177,11 @@ def keras_plateau(losses: list[float], setting: dict[str, Any]) -> list[float]:
     rule.set_model(model)
     rule.on_train_begin()
     found = []
-    for epoch, loss in enumerate(losses):
-        rule.on_epoch_end(epoch, {"m": loss})
-        found.append(float(model.optimizer.learning_rate))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of how Keras reads its own variables
+        for epoch, loss in enumerate(losses):
+            rule.on_epoch_end(epoch, {"m": loss})
+            found.append(float(model.optimizer.learning_rate))
     return found
 
 

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.fault,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and waits for process descriptors"),
 ]
-KILLS = 26  # in each of the two studies
+KILLS = 25  # in each of the two studies
 ONCE = ("coordinator-before-recovery", "coordinator-before-conclusion")  # passed once in a session
 AT_THE_ENDS = ("store-before-migration", "coordinator-before-conclusion")
 
@@ -64,7 +64,7 @@ def test_kills_before_there_are_tables_and_when_all_is_trained(tmp_path: Path) -
 def test_kills_between_an_epoch_and_the_answer_to_it_and_then_in_the_recovery(tmp_path: Path) -> None:
     """Each trial that was at the end of its grant must be remembered, however often the session after it is killed."""
     with Bench(tmp_path, budget="12 trials") as bench:
-        for commits in range(3, 11):
+        for commits in range(3, 9):
             killed_at(bench, f"journal-after-commit:{commits}")
             killed_at(bench, "journal-after-commit:2")  # the first is the session's begin, the second the recovery
             last = [type(entry.event) for entry in bench.log()[-2:]]

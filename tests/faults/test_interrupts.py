@@ -36,8 +36,8 @@ Send = Callable[[int, int], None]
     ids=["coordinator-SIGINT", "group-SIGINT", "coordinator-SIGTERM"],
 )
 def test_once_saves_what_runs(tmp_path: Path, send: Send, number: int, code: int) -> None:
-    with Bench(tmp_path, budget="20 trials") as bench:
-        for reports in (1, 6, 11):
+    with Bench(tmp_path, budget="12 trials") as bench:
+        for reports in (2, 9):
             session, heard = bench.start(), 0
             for line in bench.listen(session):
                 heard += line.step is not None

@@ -43,7 +43,7 @@ def run_out_of_space(bench: Bench, reports: int) -> tuple[int, str]:
 
 @pytest.mark.parametrize("reports", [1, 8])
 def test_files_that_may_not_grow(tmp_path: Path, reports: int) -> None:
-    with Bench(tmp_path, budget="20 trials") as bench:
+    with Bench(tmp_path, budget="12 trials") as bench:
         code, words = run_out_of_space(bench, reports)
         assert code == 1
         assert "foretell.errors.StoreFull: No space is left to write" in words
@@ -53,7 +53,7 @@ def test_files_that_may_not_grow(tmp_path: Path, reports: int) -> None:
 
 
 def test_space_is_freed_and_the_same_study_goes_on_in_the_same_process(tmp_path: Path) -> None:
-    with Bench(tmp_path, budget="20 trials", again=True) as bench:
+    with Bench(tmp_path, budget="12 trials", again=True) as bench:
         code, words = run_out_of_space(bench, 8)
         assert code == 0, words
         log = bench.check()

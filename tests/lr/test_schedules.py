@@ -12,6 +12,7 @@ from foretell.lr.constant import Constant
 from foretell.lr.cosine import Cosine
 from foretell.lr.cosine_restarts import CosineRestarts
 from foretell.lr.inverse_time import InverseTime
+from foretell.lr.linear import Linear
 from foretell.lr.one_cycle import OneCycle
 from foretell.lr.piecewise import Piecewise
 from foretell.lr.wsd import WSD
@@ -81,8 +82,11 @@ def test_timm_s_warmup_covers_the_schedule() -> None:
 
 
 def test_positions_of_two_lengths_can_be_compared() -> None:
-    short, long = warmup(2, Cosine(0.1, 18)), warmup(2, Cosine(0.1, 198))
-    # In the middle of the steps the rates have carried the same share of the way, but for the warm-up.
-    assert short.position(10) == pytest.approx(0.767, abs=1e-3)
-    assert long.position(100) == pytest.approx(0.815, abs=1e-3)
+    # By hand: half a cosine has (1/2 + 1/pi) of its area in its first half, a falling line 3/4.
+    for steps in (10, 250):
+        assert Cosine(0.1, steps).position(steps / 2) == pytest.approx(0.5 + 1 / math.pi)
+        assert Linear(0.1, steps).position(steps / 2) == pytest.approx(0.75)
+        assert Constant(0.1).position(steps / 2, steps) == 0.5
+    # A run that was cut short stands at another position of its plan than one that was planned to be short.
+    assert Cosine(0.1, 100).position(50) < Cosine(0.1, 50).position(50) == 1
     assert Constant(0.0).position(3, 12) == 0.25

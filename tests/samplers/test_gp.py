@@ -187,6 +187,14 @@ def test_targets_are_the_trials_values_now_or_at_earlier_steps(mode: Any, now: l
     assert back.trials.tolist() == [0] and back.losses.tolist() == [then]
 
 
+def test_values_that_were_lost_with_an_attempt_are_forgotten() -> None:
+    record = searched(GP(), SQUARE, lambda _: State.FAILED, 7)
+    curve(record, 7, [1.0, 0.5])
+    record.apply(events.Started(7, 2, step=0), 0.0)  # from its first epoch again
+    add(record, {"x": 1.0, "y": 0.5}, 0.25)
+    assert SQUARE.validate(propose(GP(random_share=0.0), record))
+
+
 @given(
     losses=st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=30),
     shift=st.floats(-100, 100),

@@ -108,8 +108,7 @@ class GP:
         incumbent = float(posterior.predict(points)[0].min())
         pending = [
             trial
-            for group in (record.running, record.paused, record.ready)
-            for trial in group
+            for trial in dict.fromkeys((*record.running, *record.paused, *record.ready))
             if not math.isfinite(record.losses[trial]) and trial not in memory.bad
         ]
         if pending:
@@ -138,6 +137,8 @@ class GP:
         if memory.theta is None:
             cube = memory.cube
             seen = targets(record, context, memory.bad_then, memory.steps_then)
+            if not np.isfinite(seen.losses).any():  # all that was known then is being trained again
+                seen = targets(record, context, memory.bad)
             chosen = _chosen(seen, min(self.max_points, _FIT_POINTS))
             y, noise = _standardised(_scaled(seen), chosen)
             points = cube.embed(cube.snap(record.encoded.array[seen.trials[chosen]]))
