@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from foretell.errors import ReportError
+from foretell.errors import MetricError, ReportError, did_you_mean
+from foretell.objective import Objective
 
 
 def number(name: str, value: Any) -> float:
@@ -55,6 +56,13 @@ class Pending:
             )
         self.values.update(values)
         self.names.update(values)
+
+    def missing(self, objective: Objective | None, when: str) -> MetricError:
+        """The error of a run that owes its objective; it lists what was reported instead."""
+        metric = objective.metric if objective is not None else ""
+        reported = did_you_mean(metric, self.names) if self.names else "Nothing was reported."
+        cure = f"Call run.report({metric}=...) in the loop, or return the number."
+        return MetricError(f"{metric!r} was not reported {when}. {reported} {cure}")
 
     def fresh(self) -> dict[str, float]:
         """What has not been sent yet; it counts as sent from now on."""

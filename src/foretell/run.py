@@ -17,7 +17,7 @@ from foretell._keeper import Keeper, Written
 from foretell._metrics import Pending, number
 from foretell._runfolder import RunFolder
 from foretell.curve import Curve
-from foretell.errors import CheckpointError, MetricError, Paused, ReportError, did_you_mean
+from foretell.errors import CheckpointError, MetricError, Paused, ReportError
 from foretell.executors import Reply, Task, Work
 from foretell.objective import Objective
 from foretell.stopping import RunContext, StoppingRule, replayed, require_rule
@@ -384,7 +384,10 @@ class Run:
         if self.verdict.action == "stop" or self.step == self._horizon:
             return
         if self._link is not None:
-            if not self.verdict.stop and ((self._until is not None and self.step >= self._until) or self._link.asked()):
+            used_up = self._until is not None and self.step >= self._until
+            if used_up and not len(self._curve):
+                raise self._pending.missing(self._objective, f"by epoch {self.step}, where trainings are compared")
+            if not self.verdict.stop and (used_up or self._link.asked()):
                 self._ask()
             if self.verdict.action == "pause":
                 self._pause()
@@ -453,11 +456,7 @@ class Run:
             self.report({metric: returned})
             self._complete()
         else:
-            cure = did_you_mean(metric, self._pending.names) if self._pending.names else "Nothing was reported."
-            raise MetricError(
-                f"The training ended without a report of {metric!r}. {cure} "
-                f"Call run.report({metric}=...) in the loop, or return the number."
-            )
+            raise self._pending.missing(self._objective, "by the end of the training")
 
     # ------------------------------------------------------------------ helpers
 

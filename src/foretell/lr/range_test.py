@@ -24,6 +24,8 @@ _CERTAIN = 4.0  # standard errors by which the smoothed loss must have fallen
 _AGREED = 1.0  # decades within which suggestions agree
 _BEGUN = 0.2  # share of the fall that counts as its beginning: enough to stand out from the noise before it
 
+_ROUNDING = 1e-9  # share of the loss that is no change
+
 Array = NDArray[np.float64]
 
 
@@ -168,8 +170,10 @@ def _trouble(smoothed: Array, errors: Array, lowest: int) -> str:
     """Why nothing can be read off, or an empty text."""
     highest = int(np.argmax(smoothed[: lowest + 1]))
     fallen = float(smoothed[highest] - smoothed[lowest])
-    if lowest == 0 or fallen <= 0:
+    if lowest == 0 and smoothed[-1] > smoothed[0]:
         return "the loss rises from the first rate on, so begin at a smaller one"
+    if fallen <= _ROUNDING * float(np.abs(smoothed).max()):
+        return "the loss is the same at every rate: see whether the gradients reach the weights"
     error = math.hypot(errors[highest], errors[lowest])
     if fallen <= _CERTAIN * error:
         return (
