@@ -139,7 +139,7 @@ def test_run_ends_with_the_best(call: Call, tmp_path: Path) -> None:
     value = record.objective.value(record.losses[record.best])
     assert f"val_loss  {value:.4g}" in done.out
     assert "seen" not in done.out  # what the training prints is talk
-    assert "seen" in done.err and "early termination" in done.err
+    assert "seen" in done.err and "epochs trained" in done.err
     again = call("run", "study.toml", "--json")
     assert again.json["best"]["value"] == value
 

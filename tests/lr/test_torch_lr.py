@@ -40,8 +40,8 @@ def net(seed: int = 0) -> Any:
 
 def made(model: Any, kind: Callable[..., Any] = optim.SGD, **settings: Any) -> Any:
     """Two groups, the second at a tenth of the first one's rate."""
-    groups = [{"params": model[0].parameters()}, {"params": [*model[1].parameters(), *model[4].parameters()], "lr": 0.02}]
-    return kind(groups, **{"lr": 0.2, **settings})
+    second = [*model[1].parameters(), *model[4].parameters()]
+    return kind([{"params": model[0].parameters()}, {"params": second, "lr": 0.02}], **{"lr": 0.2, **settings})
 
 
 def rates(optimizer: Any) -> list[float]:
@@ -89,7 +89,8 @@ def test_it_is_torch_s_own_cosine() -> None:
 
 def test_timm_s_layer_decay_is_honoured() -> None:
     model = net()
-    optimizer = optim.SGD([{"params": model[0].parameters(), "lr_scale": 0.25}, {"params": model[4].parameters()}], lr=0.2)
+    decayed = {"params": model[0].parameters(), "lr_scale": 0.25}
+    optimizer = optim.SGD([decayed, {"params": model[4].parameters()}], lr=0.2)
     ScheduledLR(optimizer, Constant(0.1))
     assert rates(optimizer) == pytest.approx([0.025, 0.1])
 
@@ -169,7 +170,7 @@ def test_the_rate_is_the_one_that_the_step_is_made_with() -> None:
     (2 * weight).sum().backward()
     optimizer.step()
     scheduler.step()
-    assert float(weight) == pytest.approx(3 - 2 * 0.5 / (1 + 4 / 0.25))
+    assert weight.item() == pytest.approx(3 - 2 * 0.5 / (1 + 4 / 0.25))
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -178,7 +179,8 @@ def test_a_scaled_gradient_is_unscaled_first(fused: bool) -> None:
     for scale in (1.0, 1024.0):
         weight = nn.Parameter(torch.tensor([3.0]))
         optimizer = optim.SGD([weight], lr=1.0, fused=fused)
-        scheduler, scaler = ScheduledLR(optimizer, GradientNorm(0.5, 1.0)), torch.amp.GradScaler("cpu", init_scale=scale)
+        scheduler = ScheduledLR(optimizer, GradientNorm(0.5, 1.0))
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         scaler.scale((2 * weight).sum()).backward()
         scaler.step(optimizer)
         scheduler.step()
@@ -229,7 +231,7 @@ def data(shuffled: bool = True) -> Any:
 
 
 def loss_of(model: Any, batch: Any) -> Any:
-    np.random.random(), random.random()  # noqa: NPY002 - the user's own, which must be put back too
+    np.random.random(), random.random()  # the user's own, which must be put back too
     return (model(batch[0]) - batch[1]).square().mean()
 
 
@@ -237,7 +239,7 @@ def everything(model: Any, optimizer: Any, loader: Any, scaler: Any) -> Any:
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     moments = [optimizer.state.get(p) for p in model.parameters()]
-    randoms = [torch.get_rng_state(), loader.generator.get_state(), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002
+    randoms = [torch.get_rng_state(), loader.generator.get_state(), repr(np.random.get_state()), random.getstate()]
     return copy.deepcopy(
         [[*model.state_dict().items()], groups, gradients, moments, randoms, scaler.state_dict() if scaler else None]
     )

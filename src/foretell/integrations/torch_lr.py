@@ -8,7 +8,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -58,7 +58,7 @@ class ScheduledLR(torch.optim.lr_scheduler.LRScheduler):
             raise TypeError(f"{rate!r} is neither a schedule nor an adaptive rate: use e.g. Cosine(0.1, 90).")
         if not steps_per_unit > 0:
             raise ValueError(f"steps_per_unit={steps_per_unit} must be above 0.")
-        self.rate: Any = rate
+        self.rate = cast(Any, rate)
         self.steps_per_unit = steps_per_unit
         self.state: dict[str, Any] | None = self.rate.init() if adaptive else None
         self._made = False

@@ -215,7 +215,7 @@ class Warmup(LRSchedule):
         require(
             min(planned, horizon) > self.steps,
             f"A warm-up of {self.steps:g} steps does not fit a run of {min(planned, horizon):g}: shorten it first, "
-            "as in ft.warmup(fewer, schedule).",
+            "as in warmup(fewer, schedule).",
         )
         hidden = self.steps if self.shift else 0.0
         return dataclasses.replace(self, schedule=self.schedule.replanned(planned - hidden, horizon - hidden))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foretell.lr._formulas import require
 
-__all__ = ["RangeTest", "Suggestion", "analyse"]
+__all__ = ["analyse", "RangeTest", "Suggestion"]
 
 _LEAST_POINTS = 20
 _MEDIAN = 5  # points of the running median that removes single spikes
@@ -104,16 +104,22 @@ def analyse(lrs: Sequence[float], losses: Sequence[float], *, bandwidth: float =
     # At least two neighbours on either side, or there is nothing to smooth over.
     width = max(bandwidth, 2.0 * float(np.median(np.diff(log))))
     smoothed, slope, errors = _local_lines(log, cut, width, _noise(y))
-    lowest = int(np.argmin(smoothed))
-    trouble = _trouble(smoothed, errors, lowest)
+    begun, lowest = _fall(smoothed)
+    trouble = _trouble(smoothed, errors, begun, lowest)
     if trouble:
         return _outcome(x, y, smoothed, trouble)
-    return _outcome(x, y, smoothed, "", _suggestions(x, smoothed, slope, lowest))
+    return _outcome(x, y, smoothed, "", _suggestions(x, smoothed, slope, begun, lowest))
 
 
-def _suggestions(x: Array, smoothed: Array, slope: Array, lowest: int) -> tuple[Suggestion, ...]:
-    top, low = float(smoothed[: lowest + 1].max()), float(smoothed[lowest])
-    begun = int(np.flatnonzero(smoothed[: lowest + 1] >= top - _BEGUN * (top - low))[-1])
+def _fall(smoothed: Array) -> tuple[int, int]:
+    """Where the fall begins for good, and where the loss is lowest."""
+    lowest = int(np.argmin(smoothed))
+    top, low = smoothed[: lowest + 1].max(), smoothed[lowest]
+    return int(np.flatnonzero(smoothed[: lowest + 1] >= top - _BEGUN * (top - low))[-1]), lowest
+
+
+def _suggestions(x: Array, smoothed: Array, slope: Array, begun: int, lowest: int) -> tuple[Suggestion, ...]:
+    top, low = float(smoothed[begun]), float(smoothed[lowest])
     steepest = begun + int(np.argmin(slope[begun : lowest + 1]))
     reach = f"from {top:.4g} at {x[begun]:.2g} to {low:.4g} at {x[lowest]:.2g}"
     tenth = Suggestion("minimum", float(x[lowest] / 10), f"a tenth of {x[lowest]:.2g}, where the loss is lowest")
@@ -166,15 +172,15 @@ def _local_lines(log: Array, y: Array, bandwidth: float, noise: float) -> tuple[
     return kernel @ y, share @ y, errors
 
 
-def _trouble(smoothed: Array, errors: Array, lowest: int) -> str:
+def _trouble(smoothed: Array, errors: Array, begun: int, lowest: int) -> str:
     """Why nothing can be read off, or an empty text."""
-    highest = int(np.argmax(smoothed[: lowest + 1]))
-    fallen = float(smoothed[highest] - smoothed[lowest])
+    # Against the level before the fall, not its highest point, which noise has picked.
+    fallen = float(np.median(smoothed[: begun + 1]) - smoothed[lowest])
     if lowest == 0 and smoothed[-1] > smoothed[0]:
         return "the loss rises from the first rate on, so begin at a smaller one"
     if fallen <= _ROUNDING * float(np.abs(smoothed).max()):
         return "the loss is the same at every rate: see whether the gradients reach the weights"
-    error = math.hypot(errors[highest], errors[lowest])
+    error = math.hypot(errors[: begun + 1].min(), errors[lowest])
     if fallen <= _CERTAIN * error:
         return (
             f"the loss falls by {fallen:.3g} only, which its noise could be (standard error {error:.2g}): "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -125,7 +127,14 @@ class SQLiteStore:
                 from foretell.stores._database import Database  # noqa: PLC0415 -- brings SQLAlchemy, which is slow
 
                 self._opened = Database(self._root)
+                weakref.finalize(self, _close, self._opened, os.getpid())
             return self._opened
+
+
+def _close(database: Database, owner: int) -> None:
+    """A store that nobody closed: connections that are left to the collector go in the wrong order."""
+    if os.getpid() == owner:  # a forked child holds copies that are not its own
+        database.close()
 
 
 def _check(name: str) -> None:
