@@ -98,9 +98,11 @@ class Connections:
             (mode,) = raw.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != "wal":
                 raise StoreError(f"{self.file} cannot have a write-ahead log here: choose a folder on a local disk.")
-            engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=NullPool)
+            # Transactions end where they began, in `writing`: there is nothing to reset when the connection goes.
+            engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=NullPool, pool_reset_on_return=None)
             sa.event.listen(engine, "begin", _begin)
             writer = engine.connect()
+            undo.callback(writer.close)
             if version != _tables.VERSION:
                 if version is not None:
                     self._back_up(raw, version)
@@ -122,7 +124,10 @@ class Connections:
                 return None
             if version != _tables.VERSION and self._writer is None:
                 self._open()
-            self._readers = sa.create_engine("sqlite://", creator=self._connect_reader, poolclass=QueuePool)
+            # Readers never hold a transaction, so there is nothing to reset when a connection comes back.
+            self._readers = sa.create_engine(
+                "sqlite://", creator=self._connect_reader, poolclass=QueuePool, pool_reset_on_return=None
+            )
             return self._readers
 
     def _connect_reader(self) -> sqlite3.Connection:
