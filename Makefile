@@ -10,6 +10,7 @@ test: lint
 
 lint: .venv/dev
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 
 demo: .venv/demo

@@ -1,6 +1,6 @@
 """Make docs/demo.svg: the demo as a terminal shows it, two thirds through its budget and at its end.
 
-    python docs/record_demo.py
+python docs/record_demo.py
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ _FROM = {
     "ProgressQuotient": "stopping.progress_quotient",
     "Threshold": "stopping.threshold",
     "TimeLimit": "stopping.time_limit",
+    "GP": "samplers.gp",
     "GridSearch": "samplers.grid_search",
     "QMC": "samplers.qmc",
     "RandomSearch": "samplers.random_search",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from foretell.executors.replay import Replay as Replay
     from foretell.objective import Objective as Objective
     from foretell.run import Run as Run
+    from foretell.samplers.gp import GP as GP
     from foretell.samplers.grid_search import GridSearch as GridSearch
     from foretell.samplers.qmc import QMC as QMC
     from foretell.samplers.random_search import RandomSearch as RandomSearch

@@ -75,8 +75,6 @@ def test_the_plateau_is_keras_s(losses: list[float], given: dict[str, Any]) -> N
 
 @settings(max_examples=100)
 @given(losses=LOSSES, given=SETTINGS, window=st.integers(1, 3), reset=st.none() | st.integers(1, 3))
-def test_greedy_is_the_library_s(
-    losses: list[float], given: dict[str, Any], window: int, reset: int | None
-) -> None:
+def test_greedy_is_the_library_s(losses: list[float], given: dict[str, Any], window: int, reset: int | None) -> None:
     rule = Greedy(1.0, 4.0, min_lr=0.125, factor=0.5, window=window, reset=reset, **given)
     assert rates(rule, losses) == greedy(losses, {**given, "window": window, "reset": reset})

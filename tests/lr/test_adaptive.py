@@ -119,9 +119,7 @@ def test_power_one_half_is_adagrad_norm(beta: float, gamma: float, squares: list
 
 @pytest.mark.parametrize("reading", ["batch", "accumulated"])
 @given(st.floats(0.01, 10), st.floats(0, 10), st.floats(0.1, 100), st.floats(0.3, 1), SQUARES)
-def test_invariances(
-    reading: str, beta: float, gamma: float, scale: float, power: float, squares: list[float]
-) -> None:
+def test_invariances(reading: str, beta: float, gamma: float, scale: float, power: float, squares: list[float]) -> None:
     plain = rates(GradientNorm(beta, gamma, reading=reading, power=power), squares)
     scaled = GradientNorm(beta * scale, gamma, reading=reading, power=power)
     assert rates(scaled, [s * scale**2 for s in squares]) == pytest.approx([rate * scale for rate in plain])
