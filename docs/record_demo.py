@@ -38,7 +38,8 @@ class Recorder:
 
     def tick(self, now: float) -> None:
         name, record, budget = self._about
-        if self.middle is None and record.seconds(now) > 0.66 * budget.seconds and len(record.running) == 2:
+        busy = len(record.running) == 2 and all(record.steps[trial] > 2 for trial in record.running)
+        if self.middle is None and record.seconds(now) > 0.6 * budget.seconds and busy:
             self.middle = render(view(name, record, budget, now=now), WIDTH)
 
     def end(self, verdict: ft.Verdict) -> None:
