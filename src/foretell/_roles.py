@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 from foretell.executors import Reply
 from foretell.samplers import Sampler
@@ -19,7 +19,6 @@ class Members:
     sampler: Sampler
     scheduler: Scheduler
     terminator: Terminator
-    curve_model: Any = None
 
 
 @final

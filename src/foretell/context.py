@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -26,8 +26,6 @@ class Context:
         now: seconds on the executor's clock.
         workers: how many trainings may run at once.
         complete: whether no new trial can be started any more: the budget's are all made, or the sampler is exhausted.
-        sampler: the study's, for schedulers that propose by it.
-        curve_model: the study's, or None.
     """
 
     space: Space
@@ -38,13 +36,7 @@ class Context:
     now: float = 0.0
     workers: int = 1
     complete: bool = False
-    sampler: Any = None
-    curve_model: Any = None
     _rng: np.random.Generator | None = None
-
-    def rng_of(self, *key: int) -> np.random.Generator:
-        """Randomness of a decision about something else than the next trial, e.g. of (trial, step)."""
-        return np.random.default_rng((self.seed, self.decision, *key))
 
     @property
     def rng(self) -> np.random.Generator:

@@ -201,8 +201,6 @@ class Coordinator:
             now=self.journal.now,
             workers=self._workers,
             complete=bool(self.exhausted) or self.record.started >= (self.budget.trials or math.inf),
-            sampler=self.members.sampler,
-            curve_model=self.members.curve_model,
         )
 
     def _start(self, number: int) -> Task:
