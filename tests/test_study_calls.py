@@ -267,3 +267,12 @@ def test_a_study_in_words() -> None:
 
 def logged(study: Study) -> list[Any]:
     return [study.record.event(position) for position in range(study.record.log_length())]
+
+
+def test_a_study_made_with_members_of_its_own_asks_for_them_again() -> None:
+    store = MemoryStore()
+    Study(SPACE, minimize="loss", store=store, scheduler=ft.Hyperband(4))
+    opened = Study.open(store)
+    with pytest.raises(StudyError, match=r"made with scheduler=Hyperband\(reduction_factor=4.*pass it to Study.open"):
+        opened.run(train, "1 trials", workers=0, progress="none")
+    ran(Study.open(store, scheduler=ft.Hyperband(4)), "2 trials")
