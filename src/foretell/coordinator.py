@@ -6,6 +6,7 @@ answered.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -14,8 +15,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
-
-import numpy as np
 
 from foretell import events
 from foretell._faults import fault
@@ -37,6 +36,7 @@ _SLICE_PER_RESUME = 10  # a resumed slice trains at least this many times as lon
 _NOTICEABLE = 1.0  # seconds: resuming faster than this stretches nothing, so that short trainings repeat exactly
 _TICK = 0.25  # seconds between looks at the clock and at requests from outside
 _FAILURES_IN_A_ROW = 3
+_UNLIMITED = Budget()
 
 
 @final
@@ -52,7 +52,7 @@ class Coordinator:
     def __init__(self, journal: Journal, members: Members, policy: Policy) -> None:
         self.journal, self.members, self.policy = journal, members, policy
         self.record = journal.record
-        self.budget = Budget()
+        self.budget = _UNLIMITED
         self.closing: Verdict = CONTINUE
         self.failure: ForetellError | None = None
         self.exhausted = ""
@@ -80,7 +80,7 @@ class Coordinator:
     def attend(self, desk: Desk) -> None:
         """Serve calls from outside `run`: answers go to the desk; what other processes wrote meanwhile is folded in."""
         self.journal.refresh()
-        self._executor, self._workers, self.closing, self.budget = desk, desk.slots, CONTINUE, Budget()
+        self._executor, self._workers, self.closing, self.budget = desk, desk.slots, CONTINUE, _UNLIMITED
         if self.record.in_session:  # its process is gone: no time passes for the study until the next one
             self.journal.now = self.record.last_time
             self.journal.log(events.Concluded(Verdict("stop", "recovery", "the process that ran the study ended")))
@@ -450,7 +450,8 @@ class Coordinator:
 
 def trial_seed(study_seed: int, number: int) -> int:
     """The seed of a trial, the same in every attempt."""
-    return int(np.random.SeedSequence((study_seed, number)).generate_state(1)[0])
+    digest = hashlib.blake2b(f"{study_seed}/{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _name_of(member: object) -> str:
