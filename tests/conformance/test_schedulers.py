@@ -19,7 +19,7 @@ from foretell.record import Record
 from foretell.schedulers import Resume, Scheduler, Start
 from foretell.study import Study
 from foretell.trial import State
-from tests.conformance.replayed import SPACE, Counting, Plan, conducted, log_of, plans
+from tests.conformance.replayed import SPACE, Plan, conducted, log_of, plans
 
 MADE: dict[str, list[Any]] = {
     "asha": [ft.ASHA(), ft.ASHA(2, 1), ft.ASHA(3, 2)],
@@ -40,7 +40,7 @@ def context_of(plan: Plan, record: Record, *, complete: bool | None = None) -> C
     ended = record.started >= len(plan.recordings) if complete is None else complete
     return Context(
         space=SPACE, objective=Objective("m"), budget=Budget.of(plan.budget), decision=record.log_length(),
-        workers=plan.workers, complete=ended, sampler=Counting(),
+        workers=plan.workers, complete=ended,
     )  # fmt: skip
 
 
