@@ -276,3 +276,19 @@ def test_a_study_made_with_members_of_its_own_asks_for_them_again() -> None:
     with pytest.raises(StudyError, match=r"made with scheduler=Hyperband\(reduction_factor=4.*pass it to Study.open"):
         opened.run(train, "1 trials", workers=0, progress="none")
     ran(Study.open(store, scheduler=ft.Hyperband(4)), "2 trials")
+
+
+def test_a_stop_that_comes_while_the_terminator_thinks_is_heard() -> None:
+    class Interrupted:
+        def check(self, record: Any, context: Any) -> ft.Verdict:
+            if record.epochs_spent == 2:
+                study.stop("now")
+            return ft.Verdict()
+
+    study = study_of(terminator=Interrupted())
+    ran(study, "9 trials")
+    assert study.verdict.rule == "request" and study.verdict.reason == "now"
+    assert study.record.epochs_spent < 4
+    asked = study.ask()
+    assert not asked.report(loss=1.0).stop
+    assert study.tell(asked).value == 1.0

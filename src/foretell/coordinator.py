@@ -54,6 +54,7 @@ class Coordinator:
         self.record = journal.record
         self.budget = _UNLIMITED
         self.closing: Verdict = CONTINUE
+        self._asked: Verdict = CONTINUE  # written by `stop` alone, which a signal may call between any two lines
         self.failure: ForetellError | None = None
         self.exhausted = ""
         self.busy = False
@@ -69,7 +70,7 @@ class Coordinator:
         """Count wall-clock from here on; a request to stop that nobody was there to hear is void."""
         if self.journal.store.folder is not None:
             (self.record.folder / "stop").unlink(missing_ok=True)
-        self._executor, self.journal.now = executor, executor.now()
+        self._executor, self.journal.now, self._asked = executor, executor.now(), CONTINUE
         if self.record.in_session:  # the one before was killed, perhaps before it could delete what it had given up
             for number in range(len(self.record)):
                 if self.record.states[number].ended:
@@ -80,7 +81,8 @@ class Coordinator:
     def attend(self, desk: Desk) -> None:
         """Serve calls from outside `run`: answers go to the desk; what other processes wrote meanwhile is folded in."""
         self.journal.refresh()
-        self._executor, self._workers, self.closing, self.budget = desk, desk.slots, CONTINUE, _UNLIMITED
+        self._executor, self._workers, self.budget = desk, desk.slots, _UNLIMITED
+        self.closing = self._asked = CONTINUE
         if self.record.in_session:  # its process is gone: no time passes for the study until the next one
             self.journal.now = self.record.last_time
             self.journal.log(events.Concluded(Verdict("stop", "recovery", "the process that ran the study ended")))
@@ -127,8 +129,8 @@ class Coordinator:
 
     def stop(self, verdict: Verdict) -> None:
         """End the study: running trials are paused at their next epoch boundary, or stopped if they cannot be."""
-        if not self.closing.stop:
-            self.closing = verdict
+        if not self._asked.stop:
+            self._asked = verdict
 
     def recover(self) -> None:
         """Trials whose coordinator is gone go on from their newest checkpoint, or from the start."""
@@ -241,8 +243,10 @@ class Coordinator:
         """Whether the study is at its end: somebody said so, or the terminator does."""
         if not self.closing.stop:
             self.journal.now = self._clock()
-            requested = self._requested()
-            self.closing = requested if requested.stop else self.members.terminator.check(self.record, self.context())
+            verdict = self._requested()
+            if not verdict.stop:
+                verdict = self.members.terminator.check(self.record, self.context())
+            self.closing = self._asked if self._asked.stop else verdict
         return self.closing
 
     def _requested(self) -> Verdict:
@@ -259,6 +263,8 @@ class Coordinator:
 
     def _nothing_left(self) -> Verdict:
         """Nothing runs and nothing can be started: say why."""
+        if self._asked.stop:
+            return self._asked
         if self.exhausted:
             return Verdict("stop", _name_of(self.members.sampler), self.exhausted)
         for what, used in (("trials", self.record.started), ("epochs", self.record.epochs_spent)):
