@@ -225,10 +225,10 @@ class Run:
 
     def _loop(self, n: int, first: int) -> Iterator[int]:
         self.step = first
-        self._open(n)
         self._keeper.begin()
         if self._rng_state is not None:
             self.rng.bit_generator.state = self._rng_state
+        self._open(n)  # may pause at once: what is saved then has the random state of the checkpoint, not a fresh one
         paused = False
         try:
             for epoch in range(first, n):

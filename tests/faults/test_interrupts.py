@@ -26,7 +26,6 @@ AT_ONCE = 10.0  # seconds; 2 are promised, and a loaded machine gets some more
 Send = Callable[[int, int], None]
 
 
-@pytest.mark.xfail(strict=False, reason="once in several runs the weights after a Ctrl-C differ: cause not yet found")
 @pytest.mark.parametrize(
     ("send", "number", "code"),
     [
