@@ -205,7 +205,7 @@ def test_no_second_session_while_one_runs_wastes_a_trial_number() -> None:
 
 
 def test_each_attempt_has_its_number() -> None:
-    plan = Plan([Recording(decaying(np.random.default_rng(0), 27)) for _ in range(20)], workers=3)
+    plan = Plan([Recording(decaying(np.random.default_rng(seed), 27)) for seed in range(20)], workers=3)
     attempts: dict[int, int] = {}
     for event in log_of(conducted(plan, ft.ASHA(3, 1)), plan):
         if isinstance(event, events.Started):

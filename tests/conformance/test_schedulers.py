@@ -22,7 +22,7 @@ from foretell.trial import State
 from tests.conformance.replayed import SPACE, Plan, conducted, log_of, plans
 
 MADE: dict[str, list[Any]] = {
-    "asha": [ft.ASHA(), ft.ASHA(2, 1), ft.ASHA(3, 2)],
+    "asha": [ft.ASHA(), ft.ASHA(2, 1), ft.ASHA(3, 2), ft.ASHA(3, 1, spare_twins=False)],
     "full": [ft.Full()],
     "hyperband": [ft.Hyperband(), ft.Hyperband(2)],
 }

@@ -59,7 +59,7 @@ def test_one_worker_does_the_jobs_of_algorithm_2(eta: int, first: int, plan: Pla
     horizon = max(len(recording.values) for recording in plan.recordings)
     recordings = [ft.Recording(r.values) for r in plan.recordings if len(r.values) == horizon]
     plan = Plan(recordings)
-    study = conducted(plan, ft.ASHA(eta, first))
+    study = conducted(plan, ft.ASHA(eta, first, spare_twins=False))
     expected = algorithm_2([list(recording.values) for recording in recordings], eta, first)
     if study.verdict.rule != "failures":
         assert granted(log_of(study, plan), plan) == expected
@@ -68,7 +68,7 @@ def test_one_worker_does_the_jobs_of_algorithm_2(eta: int, first: int, plan: Pla
 @given(plan=plans(trials=30, healthy=True), eta=st.integers(2, 4))
 def test_with_many_workers_each_promotion_was_in_the_top_of_its_rung(plan: Plan, eta: int) -> None:
     plan = Plan(plan.recordings, workers=plan.workers)
-    log = log_of(conducted(plan, ft.ASHA(eta, 1)), plan)
+    log = log_of(conducted(plan, ft.ASHA(eta, 1, spare_twins=False)), plan)
     levels = rungs(9, 1, eta)
     losses: list[dict[int, float]] = [{} for _ in levels]
     reached: dict[int, int] = {}  # trial -> rungs it has reached
@@ -101,7 +101,7 @@ def place(losses: dict[int, float], trial: int, eta: int) -> int:
 @given(plan=plans(trials=30, healthy=True), eta=st.integers(2, 4), workers=st.sampled_from([1, 3, 8]))
 def test_runs_that_cannot_be_paused_are_judged_on_arrival(plan: Plan, eta: int, workers: int) -> None:
     plan = Plan(plan.recordings, workers=workers, can_pause=False)
-    study = conducted(plan, ft.ASHA(eta, 1))
+    study = conducted(plan, ft.ASHA(eta, 1, spare_twins=False))
     levels, arrived = rungs(9, 1, eta), [list[tuple[float, int]]() for _ in rungs(9, 1, eta)]
     for event in log_of(study, plan):
         if isinstance(event, events.Reached):
@@ -133,6 +133,31 @@ def test_a_decision_is_told_in_words() -> None:
     assert "3rd of 3 runs at epoch 1: the best one goes on" in reasons
     refused = study.trials[5].decisions[-1]
     assert (refused.action, refused.rule, refused.step, refused.value) == ("pause", "asha", 1, 5.0)
+
+
+@pytest.mark.parametrize("can_pause", [True, False])
+@given(plan=plans(trials=20, horizons=(9,), healthy=True), copies=st.lists(st.integers(0, 19), max_size=20))
+def test_of_twins_only_the_eldest_goes_on(can_pause: bool, plan: Plan, copies: list[int]) -> None:
+    recordings = list(plan.recordings)
+    recordings += [recordings[copy % len(recordings)] for copy in copies]
+    twins = {tuple(recording.values) for recording in recordings}
+    study = conducted(Plan(recordings, can_pause=can_pause), ft.ASHA(3, 1))
+    deep = [tuple(recordings[trial.number].values[:3]) for trial in study.trials if trial.step > 3]
+    assert len(deep) == len(set(deep)) <= len(twins)
+    for trial in study.trials:
+        if trial.decisions and "exactly the losses" in trial.decisions[-1].reason:
+            eldest = int(trial.decisions[-1].reason.split()[-3])
+            shared = trial.step
+            assert eldest < trial.number
+            assert recordings[eldest].values[:shared] == recordings[trial.number].values[:shared]
+
+
+def test_a_twin_takes_no_place_in_the_comparison() -> None:
+    best, others = ft.Recording([0.0] * 9), [ft.Recording([float(number)] * 9) for number in (1, 2)]
+    study = conducted(Plan([best, others[0], best, best, others[1]]), ft.ASHA(3, 1))
+    assert [trial.step for trial in study.trials] == [3, 1, 1, 1, 1]
+    assert study.trials[4].decisions[-1].reason == "3rd of 3 runs at epoch 1: the best one goes on"
+    assert study.trials[2].decisions[-1].reason == "has had exactly the losses of trial 0 so far"
 
 
 @pytest.mark.parametrize(

@@ -70,16 +70,20 @@ class Ladder:
 
     Args:
         reduction_factor: of successive halving, an integer >= 2.
+        spare_twins: whether a twin, whose losses up to a rung are exactly those of an older trial, is kept from it: it
+            has nothing new to tell, so it waits for no promotion and takes no place in the comparison.
     """
 
-    def __init__(self, reduction_factor: int) -> None:
-        self.reduction_factor = reduction_factor
+    def __init__(self, reduction_factor: int, *, spare_twins: bool = False) -> None:
+        self.reduction_factor, self.spare_twins = reduction_factor, spare_twins
         self.rungs: list[Rung] = []
         self.epochs: dict[int, tuple[int, ...]] = {}  # trial -> epochs of its rungs
         self.entered: dict[int, list[Member]] = {}  # trial -> what it stands as on each rung it has reached
         self.losses: dict[int, float] = {}  # trial -> last loss
         self.passed: dict[int, list[float]] = {}  # trial -> its loss as it passed each of its rungs
         self.ended: set[int] = set()  # trials that came to an end of their own, and go no further up
+        self.traces: dict[int, int] = {}  # trial -> what tells its losses so far from others
+        self.eldest: list[dict[int, int]] = []  # on each rung: losses -> the trial that had them first
 
     def update(self, event: FoldEvent, levels: tuple[int, ...] | None = None) -> None:
         """Fold one event; `levels` are the rungs of the trial that opens."""
@@ -123,6 +127,7 @@ class Ladder:
             exact = epochs[len(passed)] == step or trial not in self.losses
             passed.append(loss if exact else self.losses[trial])
         self.losses[trial] = loss
+        self.traces[trial] = hash((self.traces.get(trial), step, loss))
 
     def _enter(self, trial: int, step: int) -> None:
         entered, passed = self.entered.setdefault(trial, []), self.passed.get(trial, [])
@@ -137,8 +142,17 @@ class Ladder:
     def _enter_next(self, trial: int, entered: list[Member], loss: float) -> None:
         if len(self.rungs) == len(entered):
             self.rungs.append(Rung())
+            self.eldest.append({})
         entered.append((loss, trial))
-        self.rungs[len(entered) - 1].enter(entered[-1])
+        level = len(entered) - 1
+        if not self.spare_twins or self.eldest[level].setdefault(self.traces.get(trial, 0), trial) == trial:
+            self.rungs[level].enter(entered[-1])
+
+    def twin(self, trial: int) -> int | None:
+        """The older trial that had exactly the same losses up to the highest rung of this one, or None."""
+        level = len(self.entered.get(trial, ())) - 1
+        eldest = self.eldest[level].get(self.traces.get(trial, 0), trial) if level >= 0 else trial
+        return eldest if eldest != trial else None
 
     def _complete(self, trial: int, loss: float) -> None:
         """A run that has ended counts on the rung it was heading for, so that nobody waits for it."""

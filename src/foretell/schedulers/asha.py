@@ -29,12 +29,15 @@ class ASHA:
     Args:
         reduction_factor: how many trials compete for one promotion, >= 2.
         first_rung: epochs before the first judgement; None takes 6 % of the horizon, at least 1.
+        spare_twins: whether trials whose losses are exactly those of an older one go no further: parameters that are
+            rounded or unused make such twins, and a search that has found a good place makes many.
 
     Source: Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2.
     """
 
     reduction_factor: int = 3
     first_rung: int | None = None
+    spare_twins: bool = True
 
     def __post_init__(self) -> None:
         if self.reduction_factor < 2:
@@ -44,7 +47,7 @@ class ASHA:
 
     def init(self, space: Space) -> Ladder:
         """An empty ladder."""
-        return Ladder(self.reduction_factor)
+        return Ladder(self.reduction_factor, spare_twins=self.spare_twins)
 
     def update(self, state: Ladder, event: FoldEvent) -> Ladder:
         """Fold one event into the ladder."""
@@ -78,6 +81,9 @@ class ASHA:
         if standing is None:
             return Grant(upper)
         rung, member = standing
+        twin = ladder.twin(trial) if self.spare_twins else None
+        if twin is not None:
+            return Grant(step, f"has had exactly the losses of trial {twin} so far", value=member[0])
         rank, total = rung.rank(member), len(rung.members)
         place = f"{_ordinal(rank + 1)} of {total} run{'s' if total > 1 else ''} at epoch {step}"
         if not rung.waits(member) or ladder.promotable(rung, member):
