@@ -29,6 +29,7 @@ _FROM = {
     "every": "stopping",
     "Divergence": "stopping.divergence",
     "EpochLimit": "stopping.epoch_limit",
+    "Forecast": "stopping.forecast",
     "Patience": "stopping.patience",
     "PatienceLike": "stopping.patience_like",
     "CalibratedThreshold": "stopping.calibrated_threshold",
@@ -44,6 +45,9 @@ _FROM = {
     "GridSearch": "samplers.grid_search",
     "QMC": "samplers.qmc",
     "RandomSearch": "samplers.random_search",
+    "LastValue": "curve_models.last_value",
+    "Mixture": "curve_models.mixture",
+    "PowerLaw": "curve_models.power_law",
     "ASHA": "schedulers.asha",
     "Full": "schedulers.full",
     "Hyperband": "schedulers.hyperband",
@@ -56,6 +60,9 @@ if TYPE_CHECKING:
     from foretell.budget import Budget as Budget
     from foretell.checkpoint import Checkpoint as Checkpoint
     from foretell.curve import Curve as Curve
+    from foretell.curve_models.last_value import LastValue as LastValue
+    from foretell.curve_models.mixture import Mixture as Mixture
+    from foretell.curve_models.power_law import PowerLaw as PowerLaw
     from foretell.errors import ForetellError as ForetellError
     from foretell.errors import Paused as Paused
     from foretell.executors.replay import Recording as Recording
@@ -80,6 +87,7 @@ if TYPE_CHECKING:
     from foretell.stopping.calibrated_threshold import CalibratedThreshold as CalibratedThreshold
     from foretell.stopping.divergence import Divergence as Divergence
     from foretell.stopping.epoch_limit import EpochLimit as EpochLimit
+    from foretell.stopping.forecast import Forecast as Forecast
     from foretell.stopping.generalization_loss import GeneralizationLoss as GeneralizationLoss
     from foretell.stopping.goal_reached import GoalReached as GoalReached
     from foretell.stopping.hopeless import Hopeless as Hopeless
