@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from benchmarks.figures import Figure, Part, Settings, table
 
-PARTS = ("ask_tell", "report", "durability", "startup", "replay", "processes", "memory")
+PARTS = ("ask_tell", "report", "durability", "startup", "replay", "processes", "memory", "curves", "stopping",
+         "search", "full_fidelity", "bindings")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

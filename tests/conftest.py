@@ -16,7 +16,7 @@ from hypothesis import settings
 ROOT = Path(__file__).parents[1]
 IN_CI = bool(os.environ.get("CI"))
 # Where the name to install is not the name to import.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "ignite": "pytorch-ignite"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "ignite": "pytorch-ignite", "xgboost": "xgboost-cpu"}
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)

@@ -38,7 +38,7 @@ def train(run: Run, epochs: int = 9) -> None:
 
 
 def study_of(**settings: Any) -> Study:
-    return Study(SPACE, **{"minimize": "loss", "scheduler": "full", **settings})
+    return Study(SPACE, **{"minimize": "loss", "sampler": "random_search", "scheduler": "full", **settings})
 
 
 def ran(study: Study, budget: str | None, function: Any = train, **options: Any) -> Study:

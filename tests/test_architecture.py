@@ -24,8 +24,8 @@ LONGEST_FILE, LONGEST_FUNCTION = 500, 60
 CONTRACTS_LAYER = 5
 CONTRACTS_ONLY = {"coordinator", "study", "search"}  # reach members by name, through _family
 FRAMEWORKS = {
-    "flax", "jax", "keras", "lightgbm", "lightning", "matplotlib", "pandas", "sklearn", "tensorflow", "torch",
-    "transformers", "xgboost",
+    "accelerate", "flax", "jax", "keras", "lightgbm", "lightning", "matplotlib", "pandas", "pytorch_lightning",
+    "sklearn", "tensorflow", "torch", "transformers", "xgboost",
 }  # fmt: skip
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 PICKLE_ROOMS = {"executors._payload", "executors._template"}

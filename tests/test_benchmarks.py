@@ -19,7 +19,10 @@ from foretell import Replay, Study
 
 Needs = Callable[[str], ModuleType]
 PACKAGES = {"ask_tell": ["optuna"], "report": ["optuna"], "durability": ["optuna"], "startup": ["optuna"]} | {
-    "replay": ["optuna"], "processes": ["torch"], "memory": ["optuna"],
+    "replay": ["optuna"], "processes": ["torch"], "memory": ["optuna"], "curves": ["torch", "pandas"],
+    "search": ["optuna"],
+    "full_fidelity": ["optuna", "cmaes"], "stopping": ["pandas", "pyarrow"],
+    "bindings": ["keras", "tensorflow", "torch", "lightning", "transformers", "accelerate"],
 }  # fmt: skip
 ROWS, EPOCHS = 6, 4
 

@@ -259,10 +259,24 @@ def test_minimize_and_maximize_are_studies() -> None:
 
 def test_a_study_in_words() -> None:
     study = ran(study_of(scheduler=ft.ASHA(3, 1)), "2 trials")
+    assert "RandomSearch()  (as asked for)" in study.explain()
     assert "minimize loss" in repr(study) and "2 trials" in repr(study)
     assert "ASHA(reduction_factor=3, first_rung=1, spare_twins=True)" in study.explain()
     log = [type(event) for event in logged(study)]
     assert log[0] is events.SessionStarted and log[-1] is events.Concluded
+
+
+@pytest.mark.parametrize(
+    ("space", "name", "why"),
+    [
+        (ft.Space(x=ft.Float(0, 1)), "GP(", "fewest epochs"),
+        (ft.Space({f"x{number}": ft.Float(0, 1) for number in range(21)}), "TPE(", "21 parameters"),
+        (ft.Space(x=1), "RandomSearch(", "nothing to search"),
+    ],
+)
+def test_what_is_picked_by_itself_and_why(space: ft.Space, name: str, why: str) -> None:
+    first, *_ = Study(space, minimize="loss").explain().splitlines()
+    assert name in first and why in first
 
 
 def logged(study: Study) -> list[Any]:

@@ -41,10 +41,13 @@ _FROM = {
     "ProgressQuotient": "stopping.progress_quotient",
     "Threshold": "stopping.threshold",
     "TimeLimit": "stopping.time_limit",
+    "Belief": "samplers",
+    "CMAES": "samplers.cmaes",
     "GP": "samplers.gp",
     "GridSearch": "samplers.grid_search",
     "QMC": "samplers.qmc",
     "RandomSearch": "samplers.random_search",
+    "TPE": "samplers.tpe",
     "LastValue": "curve_models.last_value",
     "Mixture": "curve_models.mixture",
     "PowerLaw": "curve_models.power_law",
@@ -69,10 +72,13 @@ if TYPE_CHECKING:
     from foretell.executors.replay import Replay as Replay
     from foretell.objective import Objective as Objective
     from foretell.run import Run as Run
+    from foretell.samplers import Belief as Belief
+    from foretell.samplers.cmaes import CMAES as CMAES
     from foretell.samplers.gp import GP as GP
     from foretell.samplers.grid_search import GridSearch as GridSearch
     from foretell.samplers.qmc import QMC as QMC
     from foretell.samplers.random_search import RandomSearch as RandomSearch
+    from foretell.samplers.tpe import TPE as TPE
     from foretell.schedulers.asha import ASHA as ASHA
     from foretell.schedulers.full import Full as Full
     from foretell.schedulers.hyperband import Hyperband as Hyperband

@@ -1,7 +1,8 @@
-"""What a run has reported of the step in progress: names, numbers, and which of them were sent already."""
+"""What a run has reported of the step in progress: its number, names, values, and which were sent already."""
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
@@ -37,6 +38,38 @@ class Pending:
         self.values: dict[str, float] = {}
         self.names: set[str] = set()  # ever reported, for the error that lists them
         self._sent: set[str] = set()
+
+    def step_of(self, given: Any, values: Mapping[str, float], *, epoch: int | None, trained: int, looped: bool) -> int:
+        """The step that a report belongs to.
+
+        Args:
+            given: what the user said, or None.
+            values: of the report, by name.
+            epoch: in progress, from 1; None outside the loop.
+            trained: epochs.
+            looped: whether there was a loop of epochs.
+
+        Raises:
+            ReportError: what the user said is no step, another epoch than the one in progress, or goes back.
+        """
+        if epoch is not None:
+            if given not in (None, epoch, epoch - 1):
+                raise ReportError(
+                    f"step={given} in epoch {epoch}: within run.epochs the step is the epoch, so leave it out; "
+                    "use run.log for values of every batch."
+                )
+            return epoch
+        if given is not None:
+            if isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < 0:
+                raise ReportError(f"step={given!r} is not a whole number, 0 or more.")
+            if given < self.step:
+                raise ReportError(f"step={given} comes after step {self.step}: steps go up.")
+            return int(given)
+        if looped:
+            return trained  # what is measured after the loop belongs to its last epoch
+        if self.step < 0 or self.values.keys() & values.keys():
+            return max(trained, self.step) + 1
+        return self.step
 
     def begin(self, step: int) -> None:
         """Another step; what was not sent of the last one is gone."""

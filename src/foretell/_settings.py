@@ -14,8 +14,8 @@ from foretell.record import ValueMode
 from foretell.space import Space
 from foretell.stores import Store
 
-_AUTO = {"samplers": "random_search", "schedulers": "asha", "termination": "budget"}
 _FORMAT = 1
+_MOST_DIMENSIONS = 20  # for which the distances of a Gaussian process still tell places apart
 
 
 def specification(
@@ -57,9 +57,34 @@ def create_or_check(store: Store, name: str, objective: Objective, spec: dict[st
             )
 
 
-def member(family: str, choice: Any) -> Any:
+def member(family: str, choice: Any, space: Space) -> Any:
     """The member that "auto" or a name stands for; an object stands for itself."""
-    return _family.make(family, _AUTO[family] if isinstance(choice, str) and choice == "auto" else choice)
+    return _family.make(family, picked(family, space)[0] if _is_auto(choice) else choice)
+
+
+def picked(family: str, space: Space) -> tuple[str, str]:
+    """What "auto" stands for in a space, and why: measured on recorded trainings, see docs/benchmarks.md."""
+    dimensions = len(space)
+    match family:
+        case "samplers" if not dimensions:
+            return "random_search", "there is nothing to search"
+        case "samplers" if dimensions > _MOST_DIMENSIONS:
+            return "tpe", f"{dimensions} parameters are more than a Gaussian process of {_MOST_DIMENSIONS} tells apart"
+        case "samplers":
+            return "gp", "it needed the fewest epochs on recorded trainings, in every family of them"
+        case "schedulers":
+            return "asha", "most trainings show early that they will not win"
+        case _:
+            return "budget", "nothing else was asked for"
+
+
+def explained(family: str, choice: Any, space: Space) -> str:
+    """Who picked a member, and why."""
+    return f"picked: {picked(family, space)[1]}" if _is_auto(choice) else "as asked for"
+
+
+def _is_auto(choice: Any) -> bool:
+    return isinstance(choice, str) and choice == "auto"
 
 
 def _described(choice: Any) -> str:

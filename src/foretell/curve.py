@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _FIRST_CAPACITY = 8
+_NO_METRICS: Mapping[str, float] = {}
 
 
 class Point(NamedTuple):
-    """One check of the objective: `step` >= 0, `loss` (lower is better), `seconds` of training so far."""
+    """One check of the objective.
+
+    Args:
+        step: >= 0.
+        loss: lower is better.
+        seconds: of training so far.
+        metrics: what was reported at that step so far, in the user's units; empty where it comes out of a `Curve`.
+    """
 
     step: int
     loss: float
     seconds: float
+    metrics: Mapping[str, float] = _NO_METRICS
 
 
 @final
@@ -37,8 +46,8 @@ class Curve:
         for point in points:
             self.append(*point)
 
-    def append(self, step: int, loss: float, seconds: float = 0.0) -> None:
-        """Add one point; `step` must be greater than every earlier one."""
+    def append(self, step: int, loss: float, seconds: float = 0.0, metrics: Mapping[str, float] = _NO_METRICS) -> None:
+        """Add one point; `step` must be greater than every earlier one. Other metrics are not kept."""
         assert self._length == 0 or step > self._last.step, "steps of a curve increase"
         if self._length == self._columns.shape[1]:
             grown = np.empty((3, 2 * self._length))

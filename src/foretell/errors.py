@@ -8,6 +8,7 @@
     ├── CheckpointError       weights that cannot be saved or are not what was saved
     ├── TrainingError         the user's function failed, or failed too often
     ├── FunctionError         a function that cannot be sent to a training process
+    ├── TransferError         a source that does not fit the target, or cannot be scored on it
     ├── StudyError            a study that is not there, or is used in a way it cannot be
     │   └── StudyMismatch     a study resumed with another space, metric or direction
     ├── MissingExtra          an optional package is not installed
@@ -67,6 +68,10 @@ class StudyError(ForetellError):
 
 class StudyMismatch(StudyError):
     """A study resumed with another space, metric or direction."""
+
+
+class TransferError(ForetellError, ValueError):
+    """A source that does not fit the target, or cannot be scored on it."""
 
 
 class MissingExtra(ForetellError, ImportError):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, final, overload, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, cast, final, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +148,7 @@ class Record:
         self._log_trial, self._log_step = array("i"), array("i")
         self._log_loss, self._log_seconds, self._log_epochs = array("d"), array("d"), array("l")
         self._log_other: list[Event] = []
-        self._folds: dict[int, list[Any]] = {}
+        self._folds: dict[Hashable, list[Any]] = {}
 
     # ------------------------------------------------------------------ reading
 
@@ -266,10 +266,11 @@ class Record:
         return Observed(self._log_trial[position], step, self._log_loss[position])
 
     def state(self, member: Fold) -> Any:
-        """A member's memory, brought up to date with the events since it was last used."""
-        entry = self._folds.get(id(member))
+        """A member's memory, brought up to date with the events since it was last used; equal members share theirs."""
+        key = _key(member)
+        entry = self._folds.get(key)
         if entry is None:
-            entry = self._folds[id(member)] = [member, member.init(self.space), 0]
+            entry = self._folds[key] = [member, member.init(self.space), 0]
         end = self.log_length()
         while entry[2] < end:
             entry[1] = member.update(entry[1], self.event(entry[2]))
@@ -434,6 +435,15 @@ class Record:
             self.paused[number] = None
         if state is State.QUEUED or ready:
             self.ready[number] = None
+
+
+def _key(member: Fold) -> Hashable:
+    """Frozen settings that are equal are the same member; what cannot be hashed is the same only as one object."""
+    try:
+        hash(member)
+    except TypeError:
+        return id(member)
+    return cast(Hashable, member)
 
 
 @final

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,11 +15,12 @@ from foretell import events
 from foretell._keeper import Keeper, Written
 from foretell._metrics import Pending, number
 from foretell._runfolder import RunFolder
-from foretell.curve import Curve
+from foretell.curve import Curve, Point
 from foretell.errors import CheckpointError, MetricError, Paused, ReportError
 from foretell.executors import Reply, Task, Work
+from foretell.lr import LRSchedule, from_json, require_schedule, storable
 from foretell.objective import Objective
-from foretell.stopping import RunContext, StoppingRule, replayed, require_rule
+from foretell.stopping import RunContext, StoppingRule, replayed, require_rule, resumed, saved
 from foretell.trial import CONTINUE, Verdict
 
 SAVED_UNDER = "checkpoints"
@@ -107,7 +107,9 @@ class Run:
         checkpoints = self._folder / SAVED_UNDER if self._folder is not None else None
         self._keeper = Keeper(checkpoints, str(task.attempt), task.restore, must_restore=task.must_restore)
         self._curve = Curve(task.curve)
+        self._kept_rule: Any = None  # its state in the checkpoint that the run goes on from
         self._rule_state = replayed(stopping, self._curve)
+        self._schedule: LRSchedule | None = None
         self._elapsed_before = self._curve.last.seconds if len(self._curve) else 0.0
         self._begun = time.monotonic()
         self._rng: np.random.Generator | None = None
@@ -152,6 +154,23 @@ class Run:
         return self._objective.value(self._curve.best)
 
     @property
+    def schedule(self) -> LRSchedule | None:
+        """The learning rate by epoch, if the run was told; after `track`, a resumed run has that of its checkpoint."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: LRSchedule) -> None:
+        require_schedule("run.schedule", schedule)
+        self._schedule = schedule
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the epoch in progress, from `schedule`."""
+        if self._schedule is None:
+            raise ReportError("run.lr needs a schedule: say run.schedule = Cosine(0.1, 40) before the loop.")
+        return self._schedule(self.step)
+
+    @property
     def identity(self) -> tuple[int, int]:
         """Number of the trial and of the attempt."""
         return self._task.trial, self._task.attempt
@@ -192,6 +211,9 @@ class Run:
             self.step = self._first = int(progress["step"])
             self._elapsed_before = float(progress["seconds"])
             self.logged = {}
+            self._kept_rule, schedule = progress.get("rule"), progress.get("schedule")
+            self._rule_state = resumed(self._stopping, self._kept_rule, self._curve)
+            self._schedule = self._schedule or (from_json(schedule) if schedule is not None else None)
 
     def epochs(self, n: int, *, start: int = 0) -> Iterator[int]:
         """Epoch numbers `start`, ..., n - 1, as long as the run is worth going on; a resumed run begins where it was.
@@ -267,7 +289,7 @@ class Run:
         values = {name: number(name, value) for name, value in {**(metrics or {}), **named}.items()}
         if not values:
             raise ReportError("run.report was called without a metric: report at least one, e.g. val_loss=0.3.")
-        at = self._step_of(step, values)
+        at = self._pending.step_of(step, values, epoch=self._epoch, trained=self.step, looped=self._looped)
         if self._is_known(at, values):
             return self.verdict
         if at != self._pending.step:
@@ -313,15 +335,17 @@ class Run:
 
     def _judge(self, loss: float) -> Verdict:
         assert self._objective is not None
-        metric, point = self._objective.metric, self._curve.last
+        point = self._curve.last
         if not math.isfinite(loss):
             value = self._objective.value(loss)
-            reason = f"{metric} is {value} at epoch {point.step}"
+            reason = f"{self._objective.metric} is {value} at epoch {point.step}"
             return Verdict("stop", "diverged", reason, step=point.step, value=value)
         if self._stopping is None:
             return CONTINUE
+        point = Point(*point[:3], dict(self._pending.values))
         self._rule_state = self._stopping.update(self._rule_state, point)
-        return self._stopping.check(self._curve, self._rule_state, RunContext(self._objective, self._horizon))
+        context = RunContext(self._objective, self._horizon, self._schedule)
+        return self._stopping.check(self._curve, self._rule_state, context)
 
     def _open(self, horizon: int | None) -> None:
         if self._opened and (horizon is None or horizon == self._horizon):
@@ -330,8 +354,8 @@ class Run:
         if self._link is None:
             return
         can_pause = self._may_pause and horizon is not None and self._keeper.complete
-        trial, attempt = self._task.trial, self._task.attempt
-        self._obey(self._link.send(events.Opened(trial, attempt, horizon, can_pause, self._keeper.tracked, self.step)))
+        tracked = self._keeper.tracked
+        self._obey(self._link.send(events.Opened(*self.identity, horizon, can_pause, tracked, self.step)))
         if self.verdict.action == "pause":
             self._pause()
 
@@ -340,8 +364,7 @@ class Run:
         fresh = self._pending.fresh()
         if fresh and self._link is not None:
             self._open(None)
-            event = events.Reported(self._task.trial, self._task.attempt, self._pending.step, fresh, self.elapsed)
-            self._obey(self._link.send(event))
+            self._obey(self._link.send(events.Reported(*self.identity, self._pending.step, fresh, self.elapsed)))
 
     def _obey(self, reply: Reply) -> None:
         self._until, self.keep = reply.until, reply.keep
@@ -371,7 +394,7 @@ class Run:
 
     def _ask(self) -> None:
         assert self._link is not None
-        self._obey(self._link.send(events.Reached(self._task.trial, self._task.attempt, self.step)))
+        self._obey(self._link.send(events.Reached(*self.identity, self.step)))
 
     def _close_epoch(self) -> None:
         assert self._epoch is not None
@@ -399,7 +422,8 @@ class Run:
         raise Paused(str(self.verdict))
 
     def _save(self, *, asked: bool) -> None:
-        progress = {"step": self.step, "seconds": self.elapsed, "curve": [list(point) for point in self._curve]}
+        progress = {"step": self.step, "seconds": self.elapsed, "curve": [list(point[:3]) for point in self._curve]}
+        progress |= {"rule": saved(self._stopping, self._rule_state), "schedule": storable(self._schedule)}
         if self._rng is not None:
             progress["rng"] = self._rng.bit_generator.state
         for written in self._keeper.save(self.step, progress, asked=asked):
@@ -407,12 +431,9 @@ class Run:
 
     def _announce(self, written: Written) -> None:
         assert self._link is not None
-        self._link.send(
-            events.Saved(
-                self._task.trial, self._task.attempt, written.step, written.name, written.digest, written.newest,
-                written.best, written.seconds,
-            )
-        )  # fmt: skip
+        (trial, attempt), kinds = self.identity, (written.newest, written.best)
+        what = events.Saved(trial, attempt, written.step, written.name, written.digest, *kinds, written.seconds)
+        self._link.send(what)
 
     def _leave(self) -> None:
         """The loop is over: best weights back, and said so."""
@@ -459,26 +480,6 @@ class Run:
             raise self._pending.missing(self._objective, "by the end of the training")
 
     # ------------------------------------------------------------------ helpers
-
-    def _step_of(self, step: int | None, values: Mapping[str, float]) -> int:
-        if self._epoch is not None:
-            if step not in (None, self._epoch, self._epoch - 1):
-                raise ReportError(
-                    f"step={step} in epoch {self._epoch}: within run.epochs the step is the epoch, so leave it out; "
-                    "use run.log for values of every batch."
-                )
-            return self._epoch
-        if step is not None:
-            if isinstance(step, bool) or not isinstance(step, numbers.Integral) or step < 0:
-                raise ReportError(f"step={step!r} is not a whole number, 0 or more.")
-            if step < self._pending.step:
-                raise ReportError(f"step={step} comes after step {self._pending.step}: steps go up.")
-            return int(step)
-        if self._looped:
-            return self.step  # what is measured after the loop belongs to its last epoch
-        if self._pending.step < 0 or self._pending.values.keys() & values.keys():
-            return max(self.step, self._pending.step) + 1
-        return self._pending.step
 
     def _is_known(self, at: int, values: Mapping[str, float]) -> bool:
         """Reports that count no more: what a resumed run has behind it, and the objective once more after the loop."""

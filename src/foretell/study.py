@@ -85,11 +85,9 @@ class Study:
         _settings.create_or_check(self._store, name, objective, spec)
         folder = self._store.folder
         record = Record(space, objective, value, folder / name if folder is not None else None)
-        members = Members(
-            _settings.member("samplers", sampler),
-            _settings.member("schedulers", scheduler),
-            _settings.member("termination", terminator),
-        )
+        asked = {"samplers": sampler, "schedulers": scheduler, "termination": terminator}
+        members = Members(*(_settings.member(family, choice, space) for family, choice in asked.items()))
+        self._why = [_settings.explained(family, choice, space) for family, choice in asked.items()]
         self._missing: dict[str, str] = {}
         self._watchers: list[Callable[[Event], None]] = []
         self._journal = Journal(name, self._store, record, self._observed)
@@ -189,15 +187,11 @@ class Study:
         return f"Study({self.name!r}, {self.objective.direction} {self.objective.metric}, {self.trials!r})"
 
     def explain(self) -> str:
-        """Who decides in this study, in words, a line each."""
+        """Who decides in this study and who picked them, in words, a line each."""
         members = self._coordinator.members
-        lines = [
-            f"sampler     {members.sampler!r}",
-            f"scheduler   {members.scheduler!r}",
-            f"terminator  {members.terminator!r}",
-            f"value       the {_VALUE[self.record.value_mode]} of each trial's curve",
-        ]
-        return "\n".join(lines)
+        deciders = {"sampler": members.sampler, "scheduler": members.scheduler, "terminator": members.terminator}
+        lines = [f"{what:10}  {who!r}  ({why})" for (what, who), why in zip(deciders.items(), self._why, strict=True)]
+        return "\n".join([*lines, f"value       the {_VALUE[self.record.value_mode]} of each trial's curve"])
 
     # ------------------------------------------------------------------ running
 

@@ -162,7 +162,10 @@ def main(settings: Settings) -> None:
     if settings.calls:
         sys.stdin.readline()  # all begin at once
     scheduler = ASHA(first_rung=1) if settings.scheduler == "asha" else settings.scheduler
-    study = ft.Study(SPACE, minimize="val_loss", store=settings.store, scheduler=scheduler, retries=settings.retries)
+    study = ft.Study(
+        SPACE, minimize="val_loss", store=settings.store, sampler="random_search", scheduler=scheduler,
+        retries=settings.retries,
+    )  # fmt: skip
     study._coordinator.policy = replace(study._coordinator.policy, grace=settings.grace)
     if settings.calls:
         call(settings, study)

@@ -43,7 +43,7 @@ def minimized(
     def recorded(params: dict[str, Any]) -> Recording:
         return recording(params) if crashes else replace(recording(params), fails_at=None)
 
-    study = Study(SPACE, minimize="loss", **options)
+    study = Study(SPACE, minimize="loss", sampler="random_search", **options)
     study.run(
         None, budget, executor=Replay(recorded, 4, can_pause=can_pause), progress="none",
         on_report=lambda trial, step, metrics: seen.append(Report(trial, step, dict(metrics))),
@@ -58,4 +58,6 @@ def maximized(budget: str = "300 epochs") -> Study:
         recorded = recording(params)
         return Recording([10 - loss for loss in recorded.values], recorded.seconds, {}, recorded.fails_at)
 
-    return Study(SPACE, maximize="gain").run(None, budget, executor=Replay(gains, 4), progress="none")
+    return Study(SPACE, maximize="gain", sampler="random_search").run(
+        None, budget, executor=Replay(gains, 4), progress="none"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from foretell.curve import Curve
 from foretell.objective import Objective
@@ -11,23 +11,41 @@ from foretell.stopping import RunContext, StoppingRule
 from foretell.trial import Verdict
 
 
-def verdicts(rule: StoppingRule, values: Sequence[float], *, scores: bool = False) -> list[Verdict]:
-    """What the rule says after each value, epochs from 1; its state goes through strict JSON at every step."""
+def verdicts(
+    rule: StoppingRule, values: Sequence[float], *, scores: bool = False,
+    others: Sequence[Mapping[str, float]] | None = None,
+) -> list[Verdict]:  # fmt: skip
+    """What the rule says after each value, epochs from 1; its state goes through strict JSON at every step.
+
+    Args:
+        rule: to be driven.
+        values: of the objective "m".
+        scores: whether it is to grow.
+        others: what else was reported with each value; None drives the rule with bare points.
+    """
     objective = Objective("m", "maximize" if scores else "minimize")
     curve, state, found = Curve(), rule.init(), []
-    for step, value in enumerate(values, start=1):
-        curve.append(step, objective.loss(value), float(step))
-        state = json.loads(json.dumps(rule.update(state, curve.last), allow_nan=False))
+    for index, value in enumerate(values):
+        curve.append(index + 1, objective.loss(value), float(index + 1))
+        point = curve.last if others is None else curve.last._replace(metrics={"m": value, **others[index]})
+        state = json.loads(json.dumps(rule.update(state, point), allow_nan=False))
         found.append(rule.check(curve, state, RunContext(objective)))
     return found
 
 
-def stop(rule: StoppingRule, values: Sequence[float], *, scores: bool = False) -> int | None:
+def stop(
+    rule: StoppingRule, values: Sequence[float], *, scores: bool = False,
+    others: Sequence[Mapping[str, float]] | None = None,
+) -> int | None:  # fmt: skip
     """The index of the first value at which the rule stops."""
-    said = verdicts(rule, values, scores=scores)
+    said = verdicts(rule, values, scores=scores, others=others)
     return next((index for index, verdict in enumerate(said) if verdict.stop), None)
 
 
-def sentence(rule: StoppingRule, values: Sequence[float], *, scores: bool = False) -> str:
+def sentence(
+    rule: StoppingRule, values: Sequence[float], *, scores: bool = False,
+    others: Sequence[Mapping[str, float]] | None = None,
+) -> str:  # fmt: skip
     """What the first verdict that stops says."""
-    return next(str(verdict) for verdict in verdicts(rule, values, scores=scores) if verdict.stop)
+    said = verdicts(rule, values, scores=scores, others=others)
+    return next(str(verdict) for verdict in said if verdict.stop)

@@ -1,8 +1,8 @@
 """How the state of the user's objects is reached, whatever framework made them.
 
 An adapter knows one framework: which objects it handles, how to read their state, how to put it back, and how to turn
-one of its arrays into plain bytes and back. A built-in one serves NumPy and Python; every other is a file
-`integrations/<framework>.py` that exposes `ADAPTER`, and is loaded only if `<framework>` is in `sys.modules` already:
+one of its arrays into plain bytes and back. A built-in one serves NumPy and Python; each other is the `ADAPTER` of
+`integrations/<framework>.py`, and is loaded only if `<framework>` is in `sys.modules` already:
 foretell imports no framework that the user did not.
 
 A `Tree` is what an object's state is made of: dicts, lists, tuples and JSON scalars (also bytes, infinities and
@@ -13,7 +13,6 @@ host memory).
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from collections.abc import Hashable
@@ -22,8 +21,6 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from foretell._family import names
 
 __all__ = ["Adapter", "Array", "Kind", "Symbol", "Tree", "active", "find"]
 
@@ -111,12 +108,12 @@ class Adapter(Protocol):
         """`saved` moved to where `current` lives; if `in_place` and both agree, `current` itself, overwritten."""
 
 
-_integrations = functools.cache(names)
+_FRAMEWORKS = ("keras", "torch")  # whose integrations expose an ADAPTER; the others wrap what these two hold
 
 
 def active() -> tuple[Adapter, ...]:
     """The adapters of all imported frameworks; the built-in one, which takes anything with a state_dict, comes last."""
-    loaded = [name for name in _integrations("integrations") if sys.modules.get(name) is not None]
+    loaded = [name for name in _FRAMEWORKS if sys.modules.get(name) is not None]
     modules = [importlib.import_module(f"foretell.integrations.{name}") for name in loaded]
     plain = importlib.import_module("foretell.adapters._plain")
     return tuple(cast("Adapter", module.ADAPTER) for module in (*modules, plain) if hasattr(module, "ADAPTER"))

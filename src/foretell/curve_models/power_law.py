@@ -40,7 +40,7 @@ class PowerLaw:
     def forecast(self, record: Record, trials: NDArray[np.int64]) -> Prediction:
         """What the powers of trials that have a finite loss lead to."""
         runs = record.state(self).runs(record, trials)
-        return _extrapolated(runs).settled(at_end(record, trials), runs.last)
+        return extrapolated(runs).settled(at_end(record, trials), runs.last)
 
     def alone(self, curve: Curve, horizon: int) -> Prediction:
         """What the powers of one run lead to.
@@ -49,10 +49,11 @@ class PowerLaw:
             curve: with at least one finite loss.
             horizon: epochs of the full training.
         """
-        return _extrapolated(alone(curve, horizon))
+        return extrapolated(alone(curve, horizon))
 
 
-def _extrapolated(runs: Runs) -> Prediction:
+def extrapolated(runs: Runs) -> Prediction:
+    """What the powers of these runs lead to."""
     opinions = ask(runs)
     powers = np.array([name.startswith("t^") for name in NAMES])
     evidence = opinions.evidence[:, powers]

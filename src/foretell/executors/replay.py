@@ -14,7 +14,7 @@ from foretell.curve import Curve, Point
 from foretell.errors import StudyError
 from foretell.events import Ended, Event, Opened, Reached, Reported, Saved
 from foretell.executors import Deliver, Lost, Message, Reply, Task, Work
-from foretell.stopping import RunContext, StoppingRule, replayed
+from foretell.stopping import RunContext, StoppingRule
 from foretell.trial import CONTINUE, State, Verdict
 
 __all__ = ["Recording", "Replay"]
@@ -36,6 +36,10 @@ class Recording:
     seconds: float | Sequence[float] = 1.0
     metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
     fails_at: int | None = None
+
+    def metrics_at(self, epoch: int) -> dict[str, float]:
+        """The other metrics after epoch number `epoch`, from 1."""
+        return {name: float(values[epoch - 1]) for name, values in self.metrics.items()}
 
     def epoch_seconds(self, epoch: int) -> float:
         """Of epoch number `epoch`, from 1."""
@@ -104,7 +108,7 @@ class Replay:
         step = newest[2] if newest is not None else 0
         trained = sum(recording.epoch_seconds(epoch) for epoch in range(1, step + 1)) if step else 0.0
         curve = Curve(task.curve)
-        run = _Attempt(task, recording, step, self._now, trained, curve, replayed(self._rule(), curve))
+        run = _Attempt(task, recording, step, self._now, trained, curve, self._rule_state(recording, curve))
         self._attempts[task.trial] = run
         cost = self._costs["start"] + (self._costs["resume"] if step else 0.0)
         horizon = len(recording.values)
@@ -185,14 +189,13 @@ class Replay:
         run.step, run.trained = epoch, run.trained + seconds
         value = float(run.recording.values[epoch - 1])
         objective = self._work.objective
-        metrics = {name: float(values[epoch - 1]) for name, values in run.recording.metrics.items()}
-        metrics[objective.metric] = value
+        metrics = run.recording.metrics_at(epoch) | {objective.metric: value}
         run.phase = "train"
         if not abs(value) < float("inf"):
             reason = f"{objective.metric} is {value} at epoch {epoch}"
             run.phase, run.verdict = "diverged", Verdict("stop", "diverged", reason, step=epoch)
         else:
-            self._judge(run, Point(epoch, objective.loss(value), run.trained))
+            self._judge(run, Point(epoch, objective.loss(value), run.trained, metrics))
         self._say(run, seconds, Reported(run.task.trial, run.task.attempt, epoch, metrics, run.trained))
 
     def _pause(self, run: _Attempt, verdict: Verdict) -> None:
@@ -218,6 +221,17 @@ class Replay:
 
     def _rule(self) -> StoppingRule | None:
         return self._work.stopping if self._work is not None else None
+
+    def _rule_state(self, recording: Recording, curve: Curve) -> Any:
+        """Of the run's own rule; a live run has it from its checkpoint, and a recording tells everything again."""
+        rule = self._rule()
+        if rule is None or self._work is None:
+            return None
+        state, objective = rule.init(), self._work.objective
+        for point in curve:
+            metrics = recording.metrics_at(point.step) | {objective.metric: objective.value(point.loss)}
+            state = rule.update(state, point._replace(metrics=metrics))
+        return state
 
     def _judge(self, run: _Attempt, point: Point) -> None:
         """The run's own rule, as a live run asks it."""

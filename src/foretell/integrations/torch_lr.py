@@ -8,14 +8,16 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from foretell import adapters
+from foretell.integrations._torch_free import require_scheduled
 from foretell.lr import AdaptiveRate, LRSchedule, Rates
 from foretell.lr.gradient_norm import GradientNorm
 from foretell.lr.range_test import RangeTest, analyse
+from foretell.run import Run
 
 __all__ = ["ScheduledLR", "lr_range_test"]
 
@@ -35,30 +37,35 @@ class ScheduledLR(torch.optim.lr_scheduler.LRScheduler):
 
     Args:
         optimizer: its groups' rates are the ratios.
-        rate: a schedule or an adaptive rate.
+        rate: a schedule, an adaptive rate, or a `Run` whose `schedule` is set, and which may be set
+            anew at any time.
         steps_per_unit: calls of `step()` in one step of the schedule, > 0: 1, or the batches of an epoch if the
             schedule counts epochs and `step()` is called after every batch.
         last_epoch: number of the last step, as in PyTorch.
 
     Raises:
-        TypeError: `rate` is neither a schedule nor an adaptive rate.
-        ValueError: the first group's rate is 0, so that there are no ratios to it.
+        TypeError: `rate` is none of these.
+        ValueError: the first group's rate is 0, so that there are no ratios to it; or the optimiser does without a
+            schedule, as those of `schedulefree` do.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        rate: LRSchedule | AdaptiveRate,
+        rate: LRSchedule | AdaptiveRate | Run,
         *,
         steps_per_unit: float = 1.0,
         last_epoch: int = -1,
     ) -> None:
-        adaptive = all(hasattr(rate, name) for name in ("init", "update", "rate"))
-        if isinstance(rate, type) or not (adaptive or isinstance(rate, Rates)):
-            raise TypeError(f"{rate!r} is neither a schedule nor an adaptive rate: use e.g. Cosine(0.1, 90).")
+        self._given = rate
+        adaptive = all(hasattr(self.rate, name) for name in ("init", "update", "rate"))
+        if isinstance(rate, Run) and rate.schedule is None:
+            raise TypeError("The run has no schedule to follow: say run.schedule = Cosine(0.1, 90) first.")
+        if isinstance(self.rate, type) or not (adaptive or isinstance(self.rate, Rates)):
+            raise TypeError(f"{self.rate!r} is neither a schedule nor an adaptive rate: use e.g. Cosine(0.1, 90).")
         if not steps_per_unit > 0:
             raise ValueError(f"steps_per_unit={steps_per_unit} must be above 0.")
-        self.rate = cast(Any, rate)
+        require_scheduled(optimizer)
         self.steps_per_unit = steps_per_unit
         self.state: dict[str, Any] | None = self.rate.init() if adaptive else None
         self._made = False
@@ -66,6 +73,15 @@ class ScheduledLR(torch.optim.lr_scheduler.LRScheduler):
         self._made = True
         if isinstance(rate, GradientNorm):
             _watch_gradients(self)
+
+    @property
+    def rate(self) -> Any:
+        """The schedule or adaptive rate, which may be planned anew; that of the run, as it is now, if one was given."""
+        return self._given.schedule if isinstance(self._given, Run) else self._given
+
+    @rate.setter
+    def rate(self, rate: LRSchedule | AdaptiveRate | Run) -> None:
+        self._given = rate
 
     def step(self, signal: float | torch.Tensor | None = None) -> None:
         """One step on; for `Plateau` and `Greedy` with the loss (of a score that is to grow, its negative)."""

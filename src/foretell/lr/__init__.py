@@ -151,7 +151,7 @@ class Then(LRSchedule):
 
     def __post_init__(self) -> None:
         require(self.at > 0 and math.isfinite(self.at), f"then({self.at}, ...) must switch at a step above 0.")
-        _require_schedule("then", self.first, self.other)
+        require_schedule("then(...)", self.first, self.other)
 
     @property
     def horizon(self) -> float | None:
@@ -189,7 +189,7 @@ class Warmup(LRSchedule):
         require(self.steps > 0 and math.isfinite(self.steps), f"warmup({self.steps}, ...) must be a number above 0.")
         require(self.start >= 0 and math.isfinite(self.start), f"warmup(start={self.start}) must be a rate, 0 or more.")
         require_shape("warmup(kind=...)", self.kind, SHAPES)
-        _require_schedule("warmup", self.schedule)
+        require_schedule("warmup(...)", self.schedule)
 
     @property
     def horizon(self) -> float | None:
@@ -267,11 +267,8 @@ def from_json(data: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: there is no such method, or it has no such setting, or refuses its value.
     """
-    known = {*_COMPOSED, *_family.names("lr")} - {"range_test"}
     name = data.get(_NAME) if isinstance(data, Mapping) else None
-    if name not in known:
-        raise ValueError(f"There is no learning rate {name!r}. {did_you_mean(str(name), known)}")
-    make = _COMPOSED.get(name) or _family.load("lr", name)
+    make = _maker(name)
     settings = {key: _read(value) for key, value in data.items() if key != _NAME}
     accepted = inspect.signature(make).parameters
     for key in settings:
@@ -279,6 +276,53 @@ def from_json(data: Mapping[str, Any]) -> Any:
     missing = [key for key, spec in accepted.items() if spec.default is spec.empty and key not in settings]
     require(not missing, f"{name} needs {' and '.join(missing)} as well: add it to {dict(data)}.")
     return make(**settings)
+
+
+def from_params(params: Mapping[str, Any], family: str = "schedule", *, horizon: float | None = None) -> Any:
+    """The schedule or adaptive rate that a configuration names, among parameters of other things.
+
+    Of the configuration it takes the settings that the family has, e.g. "lr" and "end" for "cosine".
+
+    Args:
+        params: of a run, e.g. {"width": 64, "lr": 0.1, "schedule": "cosine", "end": 1e-4}.
+        family: name of the parameter that names a file of `foretell.lr`.
+        horizon: length of the run, > 0: the `steps` of a family that needs them, if the configuration has none.
+
+    Raises:
+        ValueError: there is no such parameter or family, or a setting is missing or refused.
+    """
+    require(family in params, f"The configuration has no {family!r}. {did_you_mean(family, params)}")
+    accepted = inspect.signature(_maker(params[family])).parameters
+    settings = {name: params[name] for name in accepted if name in params}
+    if horizon is not None and "steps" in accepted and accepted["steps"].default is inspect.Parameter.empty:
+        settings.setdefault("steps", horizon)
+    return from_json({_NAME: params[family], **settings})
+
+
+def require_schedule(call: str, *given: object) -> None:
+    """Check what a user gave as a schedule.
+
+    Raises:
+        TypeError: it is something else, or a class that was not called.
+    """
+    for one in given:
+        if isinstance(one, type) or not isinstance(one, Rates):
+            raise TypeError(f"{call} was given {one!r}, which is no schedule: use e.g. Cosine(0.1, 90).")
+
+
+def storable(schedule: LRSchedule | None) -> dict[str, Any] | None:
+    """The description of a schedule, or None if there is none or `from_json` could not build it again."""
+    try:
+        return None if schedule is None else schedule.to_json()
+    except (AttributeError, ValueError):  # a schedule of the user's own
+        return None
+
+
+def _maker(name: Any) -> Any:
+    known = {*_COMPOSED, *_family.names("lr")} - {"range_test"}
+    if name not in known:
+        raise ValueError(f"There is no learning rate {name!r}. {did_you_mean(str(name), known)}")
+    return _COMPOSED.get(name) or _family.load("lr", name)
 
 
 def _described(member: object) -> dict[str, Any]:
@@ -307,12 +351,6 @@ def _read(value: Any) -> Any:
     if isinstance(value, Mapping):
         return from_json(value)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _require_schedule(call: str, *given: object) -> None:
-    for one in given:
-        if isinstance(one, type) or not isinstance(one, Rates):
-            raise TypeError(f"{call}(...) was given {one!r}, which is no schedule: use e.g. Cosine(0.1, 90).")
 
 
 _COMPOSED: dict[str, type[Then | Warmup]] = {"then": Then, "warmup": Warmup}

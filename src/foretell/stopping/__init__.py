@@ -1,17 +1,28 @@
 """Stopping rules: is this run worth going on? One method a file; rules combine with `|`, `&`, `after` and `every`.
 
 A rule is frozen settings. One that needs more than the curve keeps a state of plain JSON, which is a fold of the points
-it was shown, so that a resumed run decides as an uninterrupted one would.
+it was shown. It is saved with a checkpoint, so that a resumed run decides as an uninterrupted one would.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
 from foretell.curve import Curve, Point
 from foretell.objective import Objective
 from foretell.trial import CONTINUE, Verdict
+
+_VERSION = 1  # of the form in which states are saved
+
+
+class Scheduled(Protocol):
+    """What a rule may ask a learning-rate schedule."""
+
+    def position(self, step: float, horizon: float | None = None) -> float:
+        """The share of the area under the rates that is behind at a step, in [0, 1]."""
+        ...
 
 
 @final
@@ -22,10 +33,24 @@ class RunContext:
     Args:
         objective: turns losses into the user's units and back.
         horizon: epochs of the full training, or None.
+        schedule: the learning rate by epoch, an `LRSchedule`, or None.
     """
 
     objective: Objective
     horizon: int | None = None
+    schedule: Scheduled | None = None
+
+    def position(self, step: float) -> float | None:
+        """The share of the training that is behind at a step, in [0, 1]; None without a horizon.
+
+        With a schedule it is the share of the area under the learning rate, so that runs under different schedules are
+        compared where these have carried them equally far, else that of the epochs.
+        """
+        if not self.horizon:
+            return None if self.horizon is None else 1.0
+        if self.schedule is not None:
+            return self.schedule.position(step, self.horizon)
+        return min(step / self.horizon, 1.0)
 
 
 class StoppingRule(Protocol):
@@ -186,8 +211,26 @@ def every(checks: int, rule: StoppingRule) -> Every:
     return Every(checks, rule)
 
 
+def saved(rule: StoppingRule | None, state: Any) -> dict[str, Any]:
+    """A rule's state as plain JSON for a checkpoint, with what tells `resumed` whose it is."""
+    return {"version": _VERSION, "rule": _settings(rule), "state": state}
+
+
+def resumed(rule: StoppingRule | None, kept: Any, curve: Curve) -> Any:
+    """The state with which a resumed run goes on.
+
+    Args:
+        rule: of the run now.
+        kept: what `saved` made, or None. It counts if the rule has the same settings now; else the curve is replayed.
+        curve: what the run has behind it.
+    """
+    if isinstance(kept, dict) and (kept.get("version"), kept.get("rule")) == (_VERSION, _settings(rule)):
+        return kept["state"]
+    return replayed(rule, curve)
+
+
 def replayed(rule: StoppingRule | None, curve: Curve) -> Any:
-    """The state of a rule after all points of a curve: how a resumed run takes it up."""
+    """The state of a rule after all points of a curve, which knows no metric but the objective."""
     if rule is None:
         return None
     state = rule.init()
@@ -204,6 +247,11 @@ def require_rule(rule: object) -> None:
     """
     if isinstance(rule, type) or not isinstance(rule, Checks):
         raise TypeError(f"{rule!r} is no stopping rule: use e.g. ft.Patience(10).")
+
+
+def _settings(rule: StoppingRule | None) -> str:
+    """The text of a rule; a function in it has another address in another process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(rule))
 
 
 def _parts(rule: StoppingRule, kind: type[AnyOf | AllOf]) -> tuple[StoppingRule, ...]:

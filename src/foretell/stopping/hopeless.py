@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from foretell.curve import Curve, Point
 from foretell.stopping import RunContext, StoppingRule
-from foretell.stopping._last_checks import Losses, name_of, require, summary, with_point
+from foretell.stopping._last_checks import Values, name_of, prepare, summary, with_point
 from foretell.trial import CONTINUE, Verdict
 
 __all__ = ["Hopeless"]
@@ -22,34 +23,38 @@ class Hopeless(StoppingRule):
 
     Args:
         limit: in the units of the metric, finite.
-        checks: how many to look at, >= 1; the rule is silent before.
+        checks: how many to look at, >= 1; the rule is silent before. None: 5, or 1 of several metrics.
         quantile: share in (0, 1] of the values at or under the number that is judged, e.g. 0.5; None judges the mean.
+        metrics: look at these, e.g. the same score on several validation sets, instead of the objective. They have its
+            unit and direction, and are reported with it or before; a check without all of them does not count.
+
+    Raises:
+        MetricError: one of the metrics was not reported with the first check.
     """
 
     limit: float
-    checks: int = 5
+    checks: int | None = None
     quantile: float | None = None
+    metrics: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        require("Hopeless", self.limit, self.checks, self.quantile)
+        prepare(self)
 
-    def init(self) -> Losses:
-        """No loss yet."""
+    def init(self) -> Values:
+        """Nothing yet."""
         return []
 
-    def update(self, state: Losses, point: Point) -> Losses:
-        """The last losses."""
-        return with_point(state, point, self.checks)
+    def update(self, state: Values, point: Point) -> Values:
+        """The last checks."""
+        return with_point(self, state, point)
 
-    def check(self, curve: Curve, state: Losses, context: RunContext) -> Verdict:
+    def check(self, curve: Curve, state: Values, context: RunContext) -> Verdict:
         """Stop at the first full window that is past the limit."""
         objective, step = context.objective, curve.last.step
-        if len(state) < self.checks:
+        value = summary(self, state, objective)
+        if value is None or not objective.loss(value) > objective.loss(self.limit):
             return CONTINUE
-        value = summary(state, self.quantile, objective)
-        if not objective.loss(value) > objective.loss(self.limit):
-            return CONTINUE
-        name = name_of(self.checks, self.quantile)
+        name = name_of(self)
         side = "under" if objective.maximizes else "over"
         reason = f"{objective.metric} is hopeless: {name} is {value:.4g}, {side} {self.limit:g}, at epoch {step}"
         return Verdict("stop", "hopeless", reason, step=step, value=value, limit=self.limit)
