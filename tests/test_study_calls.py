@@ -259,7 +259,7 @@ def test_minimize_and_maximize_are_studies() -> None:
 
 def test_a_study_in_words() -> None:
     study = ran(study_of(scheduler=ft.ASHA(3, 1)), "2 trials")
-    assert "RandomSearch()  (as asked for)" in study.explain()
+    assert "RandomSearch(beliefs={})  (as asked for)" in study.explain()
     assert "minimize loss" in repr(study) and "2 trials" in repr(study)
     assert "ASHA(reduction_factor=3, first_rung=1, spare_twins=True)" in study.explain()
     log = [type(event) for event in logged(study)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from foretell.samplers import Exhausted, Sampler
 from foretell.space import Space
 from foretell.stores.memory import MemoryStore
 from foretell.trial import State
+from tests.conftest import IN_CI
 
 MADE: dict[str, list[Any]] = {
     "grid_search": [ft.GridSearch(3), ft.GridSearch(2)],
@@ -29,7 +31,8 @@ MADE: dict[str, list[Any]] = {
 }
 """Settings by member; others take their defaults."""
 
-ALL = [(name, member) for name in _family.names("samplers")
+NAMES = [name for name in _family.names("samplers") if name != "cmaes" or IN_CI or find_spec("cmaes")]
+ALL = [(name, member) for name in NAMES
        for member in MADE.get(name) or [_family.load("samplers", name)()]]  # fmt: skip
 members = pytest.mark.parametrize(("name", "member"), ALL, ids=[repr(member) for _, member in ALL])
 

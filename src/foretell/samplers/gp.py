@@ -6,7 +6,7 @@ What it is fitted to comes from one function, `targets`; the rest is arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple, final
@@ -21,6 +21,8 @@ from foretell.numerics.acquisition import log_expected_improvement
 from foretell.numerics.gp import Posterior, Prior, condition, fit
 from foretell.numerics.kernels import Layout, squared_distances
 from foretell.record import FoldEvent, Observed, Record
+from foretell.samplers import Belief
+from foretell.samplers._beliefs import Beliefs
 from foretell.space import Choice, Space
 from foretell.trial import State
 
@@ -52,6 +54,7 @@ class GP:
         candidates: half of them anywhere in the space, half around the best trials.
         spacing: least distance from earlier trials in the unit cube, for 7 dimensions; it grows as their root.
         max_points: values the process sees: the better half of them the best, the others spread over the rest.
+        beliefs: by parameter, where its best value is expected; they weigh proposals at first and fade.
 
     Source: Ament et al., NeurIPS 2023 (the acquisition); Hvarfner et al., ICML 2024 (the prior).
     """
@@ -61,6 +64,7 @@ class GP:
     candidates: int = 500
     spacing: float = 1e-3
     max_points: int = 300
+    beliefs: Mapping[str, Belief] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n_start < 2:
@@ -88,16 +92,17 @@ class GP:
         memory: _Memory = record.state(self)
         seen = targets(record, context, memory.bad)
         explores = rng.random() < self.random_share
+        beliefs = Beliefs.of(space, self.beliefs)
         if not len(space) or len(seen.trials) < self.n_start or not np.isfinite(seen.losses).any() or explores:
-            return space.sample(rng)
-        search = self._search(record, context, memory, seen)
+            return beliefs.sample(space, len(record), rng)
+        search = self._search(record, context, memory, seen, beliefs)
         for row in search.ranked(self.candidates, rng):
             params = space.decode(row)
             if space.feasible(params):
                 return params
         return space.sample(rng)
 
-    def _search(self, record: Record, context: Context, memory: _Memory, seen: Targets) -> _Search:
+    def _search(self, record: Record, context: Context, memory: _Memory, seen: Targets, beliefs: Beliefs) -> _Search:
         """The posterior given all that was seen, and given that pending trials get what is expected of them."""
         cube, theta = memory.cube, self._theta(record, context, memory)
         chosen = _chosen(seen, self.max_points)
@@ -126,6 +131,8 @@ class GP:
             parents=known.rows[np.argsort(y, kind="stable")[:_PARENTS]],
             tried=cube.embed(cube.snap(record.encoded.array)),
             apart=apart * math.sqrt(len(cube.places) / 7.0),
+            beliefs=beliefs,
+            trials=len(record),
         )
 
     def _theta(self, record: Record, context: Context, memory: _Memory) -> Array:
@@ -424,11 +431,13 @@ class _Search:
     parents: Array
     tried: Array
     apart: Array
+    beliefs: Beliefs
+    trials: int
 
     def ranked(self, candidates: int, rng: np.random.Generator) -> Iterator[Array]:
         """Points that are far enough from earlier trials, best first."""
         dims, half = len(self.cube.places), candidates // 2
-        far = rng.random((candidates - half, dims))
+        far = self.beliefs.draw(candidates - half, self.trials, rng)
         ranks = np.minimum(rng.geometric(_DECAY, half) - 1, len(self.parents) - 1)
         step = np.exp(rng.uniform(math.log(0.01), math.log(0.3), half))
         near = self.cube.near(self.cube.snap(self.parents[ranks]), step, max(0.3, 2.0 / dims), rng)
@@ -444,9 +453,12 @@ class _Search:
             yield from part[(gaps > self.apart**2).all(axis=1)]
 
     def worth(self, rows: Array) -> Array:
-        """The logarithm of the expected improvement at snapped rows."""
+        """The logarithm of the expected improvement at snapped rows, weighed by what the user believes."""
         mean, sd = self.posterior.predict(self.cube.embed(self.cube.snap(rows)))
-        return log_expected_improvement(mean, sd, self.incumbent)
+        gain = log_expected_improvement(mean, sd, self.incumbent)
+        return (
+            gain + self.beliefs.log_weight(self.beliefs.axes.snap(rows), self.trials) if self.beliefs.density else gain
+        )
 
     def feasible(self, rows: Array) -> NDArray[np.bool_]:
         """Which rows meet the constraints."""
