@@ -23,7 +23,7 @@ from benchmarks.figures import ROOT, Figure, Settings, number
 from benchmarks.fit_mixture import FAMILIES as FITTED
 from benchmarks.fit_mixture import collected, examples, family, fitted
 from benchmarks.stopping_plot import comparable, draw, front
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.curve_models import CurveModel, Prediction
 from foretell.curve_models._experts import ask
 from foretell.curve_models._runs import alone
@@ -130,7 +130,7 @@ def outcome(rule: StoppingRule, losses: Array, training: Array | None, spread: f
     for step, loss in enumerate(losses[:end].tolist(), start=1):
         curve.append(step, loss)
         metrics = {"loss": loss} | ({} if training is None else {TRAINING: float(training[step - 1])})
-        state = rule.update(state, Point(step, loss, 0.0, metrics))
+        state = rule.update(state, Report(step, loss, 0.0, metrics))
         if step < end and rule.check(curve, state, context).stop:
             break
     given_up = (curve.best - float(losses[:end].min())) / spread
@@ -267,7 +267,7 @@ def _left_out(folder: Path, there: Sequence[str]) -> dict[str, CurveModel]:
 def _update(rule: StoppingRule) -> float:
     rng = np.random.default_rng(0)
     points = [
-        Point(step, loss, step / 10, {"loss": loss, TRAINING: loss})
+        Report(step, loss, step / 10, {"loss": loss, TRAINING: loss})
         for step, loss in enumerate((np.geomspace(1, 0.1, POINTS) + rng.normal(0, 0.02, POINTS)).tolist(), start=1)
     ]
     state, update, begun = rule.init(), rule.update, time.process_time()

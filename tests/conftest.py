@@ -40,7 +40,9 @@ def needs(package: str) -> ModuleType:
     distribution = DISTRIBUTIONS.get(package, package)
     if IN_CI and distribution in dev_packages():
         pytest.fail(f"{distribution} is not installed, though the dev extra names it: CI runs every test it can.")
-    pytest.skip(f"{distribution} is not installed: `pip install {distribution}` to run this test", allow_module_level=True)
+    pytest.skip(
+        f"{distribution} is not installed: `pip install {distribution}` to run this test", allow_module_level=True
+    )
 
 
 @pytest.fixture(name="needs")

@@ -277,3 +277,16 @@ def test_a_sparkline_fits_and_rises_with_the_values(values: list[float], width: 
 )  # fmt: skip
 def test_spans_of_time_for_people(value: float, text: str) -> None:
     assert _text.seconds(value) == text
+
+
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_what_is_foretold_stands_beside_what_runs(maximizes: bool) -> None:
+    values = [-value if maximizes else value for value in (0.9, 0.5, 0.4, 0.35)]
+    record = record_of(*begun(0, *values), *begun(1, values[0]), maximizes=maximizes)
+    wide = shown(record, 120)
+    assert "comes to" in wide and "chance" in wide and "%" in wide
+    assert "chance" not in shown(record, 80)
+    known, unknown = view("digits", record, Budget()).running
+    assert unknown.outlook is None  # one epoch tells nothing
+    assert known.outlook is not None and 0.5 < known.outlook.chance <= 1
+    assert (known.outlook.better > known.outlook.worse) == maximizes

@@ -42,7 +42,6 @@ _FROM = {
     "Threshold": "stopping.threshold",
     "TimeLimit": "stopping.time_limit",
     "Belief": "samplers",
-    "CMAES": "samplers.cmaes",
     "GP": "samplers.gp",
     "GridSearch": "samplers.grid_search",
     "QMC": "samplers.qmc",
@@ -73,7 +72,6 @@ if TYPE_CHECKING:
     from foretell.objective import Objective as Objective
     from foretell.run import Run as Run
     from foretell.samplers import Belief as Belief
-    from foretell.samplers.cmaes import CMAES as CMAES
     from foretell.samplers.gp import GP as GP
     from foretell.samplers.grid_search import GridSearch as GridSearch
     from foretell.samplers.qmc import QMC as QMC

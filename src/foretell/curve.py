@@ -14,13 +14,21 @@ _NO_METRICS: Mapping[str, float] = {}
 
 
 class Point(NamedTuple):
-    """One check of the objective.
+    """One check of the objective: `step` >= 0, `loss` (lower is better), `seconds` of training so far."""
+
+    step: int
+    loss: float
+    seconds: float
+
+
+class Report(NamedTuple):
+    """A point as stopping rules see it.
 
     Args:
         step: >= 0.
         loss: lower is better.
         seconds: of training so far.
-        metrics: what was reported at that step so far, in the user's units; empty where it comes out of a `Curve`.
+        metrics: what was reported at that step so far, in the user's units; empty where only the curve is known.
     """
 
     step: int
@@ -46,8 +54,8 @@ class Curve:
         for point in points:
             self.append(*point)
 
-    def append(self, step: int, loss: float, seconds: float = 0.0, metrics: Mapping[str, float] = _NO_METRICS) -> None:
-        """Add one point; `step` must be greater than every earlier one. Other metrics are not kept."""
+    def append(self, step: int, loss: float, seconds: float = 0.0) -> None:
+        """Add one point; `step` must be greater than every earlier one."""
         assert self._length == 0 or step > self._last.step, "steps of a curve increase"
         if self._length == self._columns.shape[1]:
             grown = np.empty((3, 2 * self._length))

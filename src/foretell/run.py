@@ -15,7 +15,7 @@ from foretell import events
 from foretell._keeper import Keeper, Written
 from foretell._metrics import Pending, number
 from foretell._runfolder import RunFolder
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.errors import CheckpointError, MetricError, Paused, ReportError
 from foretell.executors import Reply, Task, Work
 from foretell.lr import LRSchedule, from_json, require_schedule, storable
@@ -342,8 +342,8 @@ class Run:
             return Verdict("stop", "diverged", reason, step=point.step, value=value)
         if self._stopping is None:
             return CONTINUE
-        point = Point(*point[:3], dict(self._pending.values))
-        self._rule_state = self._stopping.update(self._rule_state, point)
+        report = Report(*point, dict(self._pending.values))
+        self._rule_state = self._stopping.update(self._rule_state, report)
         context = RunContext(self._objective, self._horizon, self._schedule)
         return self._stopping.check(self._curve, self._rule_state, context)
 

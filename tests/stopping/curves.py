@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from foretell.curve import Curve
+from foretell.curve import Curve, Report
 from foretell.objective import Objective
 from foretell.stopping import RunContext, StoppingRule
 from foretell.trial import Verdict
@@ -27,7 +27,7 @@ def verdicts(
     curve, state, found = Curve(), rule.init(), []
     for index, value in enumerate(values):
         curve.append(index + 1, objective.loss(value), float(index + 1))
-        point = curve.last if others is None else curve.last._replace(metrics={"m": value, **others[index]})
+        point = Report(*curve.last, {} if others is None else {"m": value, **others[index]})
         state = json.loads(json.dumps(rule.update(state, point), allow_nan=False))
         found.append(rule.check(curve, state, RunContext(objective)))
     return found

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import foretell as ft
 from foretell.attempt import attempt
-from foretell.curve import Curve
+from foretell.curve import Curve, Report
 from foretell.errors import MetricError
 from foretell.executors import Task, Work
 from foretell.objective import Objective
@@ -170,7 +170,7 @@ def test_a_run_resumed_at_any_step_decides_as_one_that_never_stopped(rule: Stopp
             if index == cut:
                 state = resumed(rule, json.loads(json.dumps(saved(rule, state))), curve)
             curve.append(index + 1, loss, index + 1.0)
-            state = rule.update(state, curve.last._replace(metrics={"m": loss, **said[index]}))
+            state = rule.update(state, Report(*curve.last, {"m": loss, **said[index]}))
             found.append(rule.check(curve, state, RunContext(Objective("m"))))
         assert found == expected
 

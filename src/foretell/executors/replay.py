@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.errors import StudyError
 from foretell.events import Ended, Event, Opened, Reached, Reported, Saved
 from foretell.executors import Deliver, Lost, Message, Reply, Task, Work
@@ -195,7 +195,7 @@ class Replay:
             reason = f"{objective.metric} is {value} at epoch {epoch}"
             run.phase, run.verdict = "diverged", Verdict("stop", "diverged", reason, step=epoch)
         else:
-            self._judge(run, Point(epoch, objective.loss(value), run.trained, metrics))
+            self._judge(run, Report(epoch, objective.loss(value), run.trained, metrics))
         self._say(run, seconds, Reported(run.task.trial, run.task.attempt, epoch, metrics, run.trained))
 
     def _pause(self, run: _Attempt, verdict: Verdict) -> None:
@@ -230,16 +230,16 @@ class Replay:
         state, objective = rule.init(), self._work.objective
         for point in curve:
             metrics = recording.metrics_at(point.step) | {objective.metric: objective.value(point.loss)}
-            state = rule.update(state, point._replace(metrics=metrics))
+            state = rule.update(state, Report(*point, metrics))
         return state
 
-    def _judge(self, run: _Attempt, point: Point) -> None:
+    def _judge(self, run: _Attempt, report: Report) -> None:
         """The run's own rule, as a live run asks it."""
         assert self._work is not None
-        run.curve.append(*point)
+        run.curve.append(report.step, report.loss, report.seconds)
         rule = self._rule()
         if rule is not None:
-            run.rule_state = rule.update(run.rule_state, point)
+            run.rule_state = rule.update(run.rule_state, report)
             context = RunContext(self._work.objective, len(run.recording.values))
             verdict = rule.check(run.curve, run.rule_state, context)
             if verdict.stop:

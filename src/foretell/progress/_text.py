@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from foretell import events
+import numpy as np
+
+from foretell import _family, events
 from foretell.budget import Budget
+from foretell.curve_models import Prediction
 from foretell.record import FoldEvent, Record
 from foretell.trial import State, Verdict
 
 _LOOK_BACK = 4000  # events searched for recent decisions: a look at the screen must not cost what the log is long
 _CURVE_POINTS = 16
+_FEWEST = 3  # epochs, before anything is foretold
 _CUT = (State.DONE, State.STOPPED, State.DIVERGED, State.PAUSED)
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -36,6 +40,16 @@ class Limit:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a training would come to: nine times in ten a value from `worse` to `better`; `chance` to beat the best."""
+
+    better: float
+    worse: float
+    chance: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Training:
     """A trial that is being trained; values are in the user's units, NaN if there is none yet."""
 
@@ -47,6 +61,7 @@ class Training:
     best: float
     seconds: float
     curve: tuple[float, ...]
+    outlook: Outlook | None = None
 
 
 @final
@@ -120,6 +135,7 @@ def view(
     """
     objective = record.objective
     ranked = sorted(record.running, key=lambda number: (record.curves[number].best, number))
+    outlooks = _outlooks(record, ranked[:most_running])
     trained, planned = epochs(record)
     return View(
         name=name,
@@ -127,7 +143,7 @@ def view(
         metric=clean(objective.metric),
         seconds=record.seconds(now),
         limits=_limits(record, budget, now),
-        running=tuple(_training(record, number) for number in ranked[:most_running]),
+        running=tuple(_training(record, number, outlooks.get(number)) for number in ranked[:most_running]),
         more=max(0, len(ranked) - most_running),
         best=_leader(record, ended=verdict is not None),
         counts=tuple((state.value, count) for state, count in record.counts.items() if count),
@@ -288,7 +304,25 @@ def _limits(record: Record, budget: Budget, now: float | None) -> tuple[Limit, .
     return tuple(found)
 
 
-def _training(record: Record, trial: int) -> Training:
+def _outlooks(record: Record, trials: Sequence[int]) -> dict[int, Outlook]:
+    """Of those trials of which something can be foretold: a few epochs are trained, and some are left."""
+    known = [
+        trial
+        for trial in trials
+        if len(record.curves[trial]) >= _FEWEST
+        and math.isfinite(record.curves[trial].last.loss)
+        and record.steps[trial] < (record.horizons[trial] or 0)
+    ]
+    if not known:
+        return {}
+    mixture, value, numbers = _family.load("curve_models", "mixture"), record.objective.value, np.array(known)
+    final: Prediction = mixture("final").forecast(record, numbers)
+    chances = mixture("best").forecast(record, numbers).below(record.incumbent)
+    spans = zip(known, final.quantile(0.05).tolist(), final.quantile(0.95).tolist(), chances.tolist(), strict=True)
+    return {trial: Outlook(value(low), value(high), chance) for trial, low, high, chance in spans}
+
+
+def _training(record: Record, trial: int, outlook: Outlook | None) -> Training:
     curve, objective = record.curves[trial], record.objective
     losses: Iterable[float] = _picked(curve.losses.tolist(), _CURVE_POINTS)
     return Training(
@@ -300,6 +334,7 @@ def _training(record: Record, trial: int) -> Training:
         best=objective.value(curve.best) if math.isfinite(curve.best) else math.nan,
         seconds=curve.last.seconds if len(curve) else 0.0,
         curve=tuple(objective.value(loss) for loss in losses),
+        outlook=outlook,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from foretell.budget import Budget
 from foretell.events import Event
-from foretell.progress._text import View, counted, number, saving, seconds, sparkline, summary, view
+from foretell.progress._text import Outlook, View, counted, number, saving, seconds, sparkline, summary, view
 from foretell.record import Record
 from foretell.trial import Verdict
 
@@ -21,7 +21,7 @@ __all__ = ["Live", "View", "render", "view"]
 
 _PERIOD = 0.25  # seconds between two pictures
 _ROWS_OF_REST = 15  # lines of the block besides its trainings: title, limits, best, counts, decisions
-_NARROW = 76  # columns, below which the table leaves something out
+_NARROW, _WIDE = 76, 100  # columns, below which the table leaves the grant out, or what is foretold
 _BAR = 24
 _WIDTHS = {"trial": 5, "last": 6, "best": 6}
 
@@ -96,7 +96,7 @@ def render(shown: View, width: int = 80) -> RenderableType:
 
     Args:
         shown: the view.
-        width: columns of the terminal; below 76 the table of trainings leaves out the grant.
+        width: columns of the terminal; a table below 76 leaves out the grant, below 100 what is foretold.
     """
     from rich.console import Group  # noqa: PLC0415 -- loads on first use
     from rich.text import Text  # noqa: PLC0415 -- as above
@@ -143,9 +143,11 @@ def _trainings(shown: View, width: int) -> RenderableType:
 
     wide = width >= _NARROW
     table = Table(box=None, padding=(0, 2, 0, 0) if wide else (0, 1, 0, 0), header_style="dim", pad_edge=False)
+    foretells = width >= _WIDE
     titles = (
         ["trial", "epoch", "until", "of", "last", "best", "time"] if wide else ["trial", "epoch", "of", "last", "best"]
     )
+    titles += ["comes to", "chance"] if foretells else []
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True, min_width=_WIDTHS.get(title, 4))
     table.add_column("curve" if wide else "", no_wrap=True)
@@ -154,8 +156,15 @@ def _trainings(shown: View, width: int) -> RenderableType:
         span = seconds(run.seconds)
         values = [number(run.last), number(run.best)]
         row = [str(run.number), str(run.step), *([until] if wide else []), of, *values, *([span] if wide else [])]
-        table.add_row(*row, sparkline(run.curve))
+        table.add_row(*row, *(_foretold(run.outlook) if foretells else []), sparkline(run.curve))
     return table
+
+
+def _foretold(outlook: Outlook | None) -> tuple[str, str]:
+    """The interval of nine in ten, the better end first, and the chance to beat the best value so far."""
+    if outlook is None:
+        return "–", "–"
+    return f"{number(outlook.better)} … {number(outlook.worse)}", f"{outlook.chance:.0%}"
 
 
 def _labelled(lines: list[tuple[str, str]], *, fold: bool = False) -> RenderableType:

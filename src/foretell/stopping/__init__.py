@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.objective import Objective
 from foretell.trial import CONTINUE, Verdict
 
@@ -60,7 +60,7 @@ class StoppingRule(Protocol):
         """The state before the first point: plain JSON. None for a rule that needs only the curve."""
         return None
 
-    def update(self, state: Any, point: Point) -> Any:
+    def update(self, state: Any, point: Report) -> Any:
         """The state after one more point; O(1)."""
         return state
 
@@ -88,7 +88,7 @@ class AnyOf(StoppingRule):
         """The states of all rules."""
         return [rule.init() for rule in self.rules]
 
-    def update(self, state: Any, point: Point) -> Any:
+    def update(self, state: Any, point: Report) -> Any:
         """Every rule sees every point."""
         return [rule.update(part, point) for rule, part in zip(self.rules, state, strict=True)]
 
@@ -109,7 +109,7 @@ class AllOf(StoppingRule):
         """The states of all rules."""
         return [rule.init() for rule in self.rules]
 
-    def update(self, state: Any, point: Point) -> Any:
+    def update(self, state: Any, point: Report) -> Any:
         """Every rule sees every point."""
         return [rule.update(part, point) for rule, part in zip(self.rules, state, strict=True)]
 
@@ -142,7 +142,7 @@ class After(StoppingRule):
         """The inner rule's state, and whether it has seen a point."""
         return {"inner": self.rule.init(), "begun": False}
 
-    def update(self, state: Any, point: Point) -> Any:
+    def update(self, state: Any, point: Report) -> Any:
         """Points after the warm-up go on to the rule."""
         if point.step <= self.step:
             return state
@@ -165,7 +165,7 @@ class Every(StoppingRule):
         """The inner rule's state and how many points came."""
         return {"inner": self.rule.init(), "seen": 0}
 
-    def update(self, state: Any, point: Point) -> Any:
+    def update(self, state: Any, point: Report) -> Any:
         """Every `checks`-th point goes on to the rule."""
         seen = state["seen"] + 1
         inner = self.rule.update(state["inner"], point) if seen % self.checks == 0 else state["inner"]
@@ -235,7 +235,7 @@ def replayed(rule: StoppingRule | None, curve: Curve) -> Any:
         return None
     state = rule.init()
     for point in curve:
-        state = rule.update(state, point)
+        state = rule.update(state, Report(*point))
     return state
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from foretell.curve import Point
+from foretell.curve import Report
 from foretell.objective import Objective
 from foretell.stopping._other_metrics import reported
 
@@ -56,7 +56,7 @@ def prepare(rule: Settings) -> None:
         raise ValueError(f"{name}(quantile={rule.quantile}) must be above 0 and at most 1, or None for the mean.")
 
 
-def with_point(rule: Settings, state: Values, point: Point) -> Values:
+def with_point(rule: Settings, state: Values, point: Report) -> Values:
     """The losses of the last checks; or, with names of metrics, their values in the user's units."""
     found = reported(rule, point, rule.metrics, begun=bool(state)) if rule.metrics else [point.loss]
     if not found:

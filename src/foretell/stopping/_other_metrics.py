@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foretell.curve import Point
+from foretell.curve import Report
 from foretell.errors import MetricError, did_you_mean
 
 
-def reported(rule: object, point: Point, names: Sequence[str], *, begun: bool) -> list[float] | None:
+def reported(rule: object, point: Report, names: Sequence[str], *, begun: bool) -> list[float] | None:
     """The values at a check, or None if one of them was not reported with it: then the check does not count.
 
     Args:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.stopping._prechelt import generalization_loss, require
 from foretell.trial import CONTINUE, Verdict
@@ -37,7 +37,7 @@ class GeneralizationLoss(StoppingRule):
         """No lowest loss yet."""
         return None
 
-    def update(self, state: float | None, point: Point) -> float | None:
+    def update(self, state: float | None, point: Report) -> float | None:
         """The lowest finite loss so far."""
         return point.loss if math.isfinite(point.loss) and (state is None or point.loss < state) else state
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.stopping._last_checks import Values, name_of, prepare, summary, with_point
 from foretell.trial import CONTINUE, Verdict
@@ -44,7 +44,7 @@ class Hopeless(StoppingRule):
         """Nothing yet."""
         return []
 
-    def update(self, state: Values, point: Point) -> Values:
+    def update(self, state: Values, point: Report) -> Values:
         """The last checks."""
         return with_point(self, state, point)
 

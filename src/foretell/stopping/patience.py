@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.trial import CONTINUE, Verdict
 
@@ -49,7 +49,7 @@ class Patience(StoppingRule):
             return {"best": None, "waited": 0}
         return {"loss": {"best": self.baseline, "waited": 0}, "score": {"best": -self.baseline, "waited": 0}}
 
-    def update(self, state: dict[str, Any], point: Point) -> dict[str, Any]:
+    def update(self, state: dict[str, Any], point: Report) -> dict[str, Any]:
         """Move the reference or count one more check without improvement."""
         if self.baseline is None:
             return self._counted(state, point.loss)

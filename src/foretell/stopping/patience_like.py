@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.errors import did_you_mean
 from foretell.stopping import RunContext, StoppingRule
 from foretell.stopping._dialects import DIALECTS, Dialect, Improves, is_finite_single
@@ -79,7 +79,7 @@ class PatienceLike(StoppingRule):
         sided = self.relative or self.baseline is not None or (self._engine.sided and self.min_delta)
         return [fold, fold] if sided else [fold]
 
-    def update(self, state: list[dict[str, Any]], point: Point) -> list[dict[str, Any]]:
+    def update(self, state: list[dict[str, Any]], point: Report) -> list[dict[str, Any]]:
         """One check more, as the library takes it."""
         advance = self._slide if self._engine.window else self._advance
         if len(state) == 1:
@@ -112,7 +112,7 @@ class PatienceLike(StoppingRule):
         margin = f" by more than {self.min_delta:g}{' of it' if self.relative else ''}" if self.min_delta else ""
         return f"has not beaten {limit:.4g}{margin} for {checks}"
 
-    def _advance(self, fold: dict[str, Any], point: Point, side: int) -> dict[str, Any]:
+    def _advance(self, fold: dict[str, Any], point: Report, side: int) -> dict[str, Any]:
         engine, loss, gain, best = self._engine, point.loss, self.min_delta, fold["best"]
         assert gain is not None and self.patience is not None
         if engine.ends_at_non_finite and not is_finite_single(loss):
@@ -130,7 +130,7 @@ class PatienceLike(StoppingRule):
             "over": (not accepted or engine.judges_improvements) and engine.used_up(waited, self.patience),
         }
 
-    def _slide(self, fold: dict[str, Any], point: Point, side: int) -> dict[str, Any]:
+    def _slide(self, fold: dict[str, Any], point: Report, side: int) -> dict[str, Any]:
         gain, patience, improves = self.min_delta, self.patience, self._improves
         assert gain is not None and patience is not None
         window = [*fold["window"][-patience:], _plain(point.loss)]

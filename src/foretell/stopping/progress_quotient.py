@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.stopping._other_metrics import reported
 from foretell.stopping._prechelt import generalization_loss, require
@@ -48,7 +48,7 @@ class ProgressQuotient(StoppingRule):
         """No strip yet."""
         return {"best": None, "strip": [], "step": None}
 
-    def update(self, state: dict[str, Any], point: Point) -> dict[str, Any]:
+    def update(self, state: dict[str, Any], point: Report) -> dict[str, Any]:
         """The lowest loss so far, and the values of the strip, which begins anew when it is full."""
         followed = point.loss
         if self.training is not None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.trial import CONTINUE, Verdict
 
@@ -40,7 +40,7 @@ class RelativeChange(StoppingRule):
         """No loss yet of the two windows."""
         return []
 
-    def update(self, state: list[float], point: Point) -> list[float]:
+    def update(self, state: list[float], point: Report) -> list[float]:
         """The finite losses of the two windows, oldest first."""
         return [*state[1 - 2 * self.window :], point.loss] if math.isfinite(point.loss) else state
 

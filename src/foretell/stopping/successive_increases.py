@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.stopping._prechelt import require
 from foretell.trial import CONTINUE, Verdict
@@ -40,7 +40,7 @@ class SuccessiveIncreases(StoppingRule):
         """No strip yet."""
         return {"checks": 0, "loss": None, "increases": 0}
 
-    def update(self, state: dict[str, Any], point: Point) -> dict[str, Any]:
+    def update(self, state: dict[str, Any], point: Report) -> dict[str, Any]:
         """Compare the end of a strip with the end of the one before."""
         checks, before = state["checks"] + 1, state["loss"]
         if checks % self.strip:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from foretell.curve import Curve, Point
+from foretell.curve import Curve, Report
 from foretell.stopping import RunContext, StoppingRule
 from foretell.trial import CONTINUE, Verdict
 
@@ -41,7 +41,7 @@ class Threshold(StoppingRule):
         """Nothing, or no loss yet of those that have to hold."""
         return None if self.held == 1 else []
 
-    def update(self, state: list[float | None] | None, point: Point) -> list[float | None] | None:
+    def update(self, state: list[float | None] | None, point: Report) -> list[float | None] | None:
         """The last `held` losses; None for those that are not finite, which are never at a limit."""
         if state is None:
             return None
