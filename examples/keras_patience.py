@@ -1,12 +1,14 @@
 """Keras: a learning rate that follows the gradient, and an end as soon as going on is not worth it, in half a minute.
 
 Real data (scikit-learn's 1,797 digits, in training, validation and test), one small network, four trainings of at most
-50 epochs: all of them, with Keras' EarlyStopping, with foretell's patience, and with that at a gradient-norm rate.
+50 epochs (`--quick`: 5): all of them, with Keras' EarlyStopping, with foretell's patience, and with that at a
+gradient-norm rate.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # or "torch"
@@ -21,7 +23,7 @@ from foretell.integrations.keras import Foretell
 from foretell.integrations.keras_lr import GradientNormOptimizer
 from foretell.lr.gradient_norm import GradientNorm
 
-EPOCHS, PATIENCE, LR = 50, 4, 0.5
+EPOCHS, PATIENCE, LR = 5 if "--quick" in sys.argv else 50, 4, 0.5
 
 
 def split() -> dict[str, tuple[np.ndarray, np.ndarray]]:

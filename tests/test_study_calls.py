@@ -269,7 +269,7 @@ def test_a_study_in_words() -> None:
 @pytest.mark.parametrize(
     ("space", "name", "why"),
     [
-        (ft.Space(x=ft.Float(0, 1)), "GP(", "fewest epochs"),
+        (ft.Space(x=ft.Float(0, 1)), "GP(", "least training"),
         (ft.Space({f"x{number}": ft.Float(0, 1) for number in range(21)}), "TPE(", "21 parameters"),
         (ft.Space(x=1), "RandomSearch(", "nothing to search"),
     ],

@@ -71,7 +71,7 @@ def picked(family: str, space: Space) -> tuple[str, str]:
         case "samplers" if dimensions > _MOST_DIMENSIONS:
             return "tpe", f"{dimensions} parameters are more than a Gaussian process of {_MOST_DIMENSIONS} tells apart"
         case "samplers":
-            return "gp", "it needed the fewest epochs on recorded trainings, in every family of them"
+            return "gp", "it found the best epochs with the least training on most recorded trainings"
         case "schedulers":
             return "asha", "most trainings show early that they will not win"
         case _:

@@ -230,18 +230,24 @@ def test_each_source_is_compared_at_equal_epochs(metric: str) -> None:
     found = searched(metric=metric)
     scratch, (near, far) = found.scratch, found.arms
     assert (scratch.trials, scratch.epochs, scratch.best, scratch.reached) == (2, 8, 0.45 * sign, 6)
+    assert (scratch.alone, near.alone, far.alone) == (2, 2, None)
     assert (near.source, near.trials, near.epochs, near.equal_epochs) == ("near", 1, 4, 4)
     assert (near.value, near.scratch, near.reached) == (0.4 * sign, 0.5 * sign, 2)
     assert (far.source, far.epochs, far.equal_epochs, far.value, far.scratch, far.reached) == (
         *("far", 8, 8), 0.8 * sign, 0.45 * sign, None,
     )  # fmt: skip
     assert (found.together.epochs, found.together.reached, found.saved) == (12, 2, 4)
-    assert "transfer saved 4 epochs: 2 instead of 6" in str(found)
+    assert "transfer saved 4 epochs of the search: 2 instead of 6" in str(found)
+    assert "Its best trial alone took 2, the best from scratch 2" in str(found)
 
 
 def test_what_transfer_cost_is_said_as_well() -> None:
     found = searched([("far", 0), ("far", 1), ("near", 0), ("none", 0)])
-    assert found.saved == 4 - 9 and "transfer cost 5 epochs: 9 instead of 4" in str(found)
+    assert (
+        found.saved == 4 - 9
+        and "transfer cost 5 epochs of the search: 9 instead of 4. Its best trial alone took 1, the best from"
+        in str(found)
+    )
     never = searched([("none", 0), ("far", 0)])
     assert never.saved is None and "Transfer never reached the best value from scratch (0.5) in 4 epochs." in str(never)
     assert "Nothing was trained from scratch" in str(searched([("near", 0)]))

@@ -34,6 +34,7 @@ class Arm:
         value: best value within these.
         scratch: best value from scratch within these.
         reached: epochs until it was as good as training from scratch ever was; None if it never was.
+        alone: the same within its best trial, whose settings the search has found.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Arm:
     value: float | None
     scratch: float | None
     reached: int | None
+    alone: int | None
 
 
 @final
@@ -65,16 +67,26 @@ class Savings:
 
     @property
     def saved(self) -> int | None:
-        """Epochs that transfer saved on the way to the best from scratch, below 0 if it cost; None if not reached."""
+        """Epochs that the search saved on its way to the best from scratch, below 0 if it cost; None if not reached."""
         if self.together.reached is None or self.scratch.reached is None:
             return None
         return self.scratch.reached - self.together.reached
 
     def __str__(self) -> str:
-        head = ["source", "trials", "epochs", "best", "at epochs", "value", "from scratch", "as good after"]
+        head = [
+            "source",
+            "trials",
+            "epochs",
+            "best",
+            "at epochs",
+            "value",
+            "from scratch",
+            "as good after",
+            "best trial",
+        ]
         rows = [
             [arm.source, str(arm.trials), str(arm.epochs), _shown(arm.best), str(arm.equal_epochs), _shown(arm.value),
-             _shown(arm.scratch), "never" if arm.reached is None else f"{arm.reached} epochs"]
+             _shown(arm.scratch), _epochs(arm.reached), _epochs(arm.alone)]
             for arm in (self.scratch, *self.arms, self.together)
         ]  # fmt: skip
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
@@ -88,10 +100,13 @@ class Savings:
         if saved is None:
             return f"Transfer never reached {best} in {self.together.epochs} epochs."
         word = f"saved {saved}" if saved >= 0 else f"cost {-saved}"
-        return (
-            f"On the way to {best}, transfer {word} epochs: {self.together.reached} instead of {self.scratch.reached}. "
-            "This is one study, and its sampler chose what each source got."
+        text = (
+            f"On the way to {best}, transfer {word} epochs of the search: {self.together.reached} instead of "
+            f"{self.scratch.reached}. "
         )
+        if self.together.alone is not None:
+            text += f"Its best trial alone took {self.together.alone}, the best from scratch {self.scratch.alone}. "
+        return text + "This is one study, and its sampler chose what each source got."
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -147,12 +162,21 @@ def _at(path: _Path, epochs: int) -> float:
 
 def _arm(name: str, trials: list[Trial], base: _Path, objective: Objective) -> Arm:
     path = _path(trials)
+    best_trial = min(trials, key=lambda trial: trial.curve.best, default=None)
     equal = min(path[0], base[0])
     goal = _at(base, base[0])
-    reached = next((at for at, loss in path[1] if loss <= goal < math.inf), None)
+    reached, alone = _reached(path, goal), _reached(_path([best_trial] if best_trial else []), goal)
     values = [_at(path, path[0]), _at(path, equal), _at(base, equal)]
     best, value, scratch = (objective.value(loss) if math.isfinite(loss) else None for loss in values)
-    return Arm(name, len(trials), path[0], best, equal, value, scratch, reached)
+    return Arm(name, len(trials), path[0], best, equal, value, scratch, reached, alone)
+
+
+def _reached(path: _Path, goal: float) -> int | None:
+    return next((at for at, loss in path[1] if loss <= goal < math.inf), None)
+
+
+def _epochs(count: int | None) -> str:
+    return "never" if count is None else f"{count} epochs"
 
 
 def _shown(value: float | None) -> str:
