@@ -23,6 +23,7 @@ from foretell import transfer
 from foretell.transfer.ranking import Shortlist
 
 SEEDS, EPOCHS, RATES = 2 if "--quick" in sys.argv else 7, 10, (0.003, 0.01, 0.03)
+TRIALS = "6 trials" if "--quick" in sys.argv else "20 trials"
 LENGTH, CLASSES = 40, 5
 Data = tuple[Tensor, Tensor]
 
@@ -142,7 +143,7 @@ def main() -> None:
         source = transfer.choice(shortlist, params={"decay": ft.Float(0.5, 1)})
         space = ft.Space(source=source, lr=ft.Float(1e-3, 1e-1, log=True))
         study = ft.maximize(
-            partial(race, store=store), "accuracy", space, "20 trials", name="race", scheduler="full", workers=0,
+            partial(race, store=store), "accuracy", space, TRIALS, name="race", scheduler="full", workers=0,
             progress="none",
         )  # fmt: skip
         print(transfer.savings(study), end="\n\n")

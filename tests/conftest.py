@@ -24,14 +24,15 @@ settings.load_profile("ci" if IN_CI else "dev")
 
 
 def dev_packages() -> set[str]:
-    """The distributions that `pip install -e ".[dev]"` brings."""
+    """The distributions that CI installs: `pip install -e ".[dev,frameworks]"`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["dev"], *extras["frameworks"]]
     return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requirements}
 
 
 def needs(package: str) -> ModuleType:
-    """The imported package; without it the test is skipped on a laptop, and fails in CI if the dev extra has it."""
+    """The imported package; without it the test is skipped on a laptop, and fails in CI, which installs it."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -39,7 +40,7 @@ def needs(package: str) -> ModuleType:
             raise
     distribution = DISTRIBUTIONS.get(package, package)
     if IN_CI and distribution in dev_packages():
-        pytest.fail(f"{distribution} is not installed, though the dev extra names it: CI runs every test it can.")
+        pytest.fail(f"{distribution} is not installed, though an extra names it: CI runs every test it can.")
     pytest.skip(
         f"{distribution} is not installed: `pip install {distribution}` to run this test", allow_module_level=True
     )

@@ -52,7 +52,7 @@ EXAMPLES = {
         r"from ImageNet +[01]\.\d{3} ",
     ),
     "transfer_keras": Example(  # Keras on TensorFlow hands NumPy a variable, of which NumPy 2 warns
-        ("keras", "tensorflow", "sklearn"),
+        ("keras", "torch", "sklearn"),
         ("--quick",),
         r"test accuracy, 2 seeds\n(.+ [01]\.\d{3} .+\n)+",
         strict=False,

@@ -53,6 +53,7 @@ _FROM = {
     "ASHA": "schedulers.asha",
     "Full": "schedulers.full",
     "Hyperband": "schedulers.hyperband",
+    "source": "transfer.sources",
     "Replay": "executors.replay",
     "Recording": "executors.replay",
 }
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from foretell.stopping.threshold import Threshold as Threshold
     from foretell.stopping.time_limit import TimeLimit as TimeLimit
     from foretell.study import Study as Study
+    from foretell.transfer.sources import source as source
     from foretell.trial import State as State
     from foretell.trial import Trial as Trial
     from foretell.trial import Verdict as Verdict

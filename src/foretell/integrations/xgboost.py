@@ -26,7 +26,7 @@ _ENDLESS = 1 << 30  # rounds of a training whose length nobody told
 _SCORES = ("auc", "pre", "map", "ndcg")  # names that begin so are better if higher, but for mape: as XGBoost has it
 
 
-class Foretell(TrainingCallback):
+class Foretell(TrainingCallback):  # type: ignore[misc, unused-ignore]  # without xgboost, its class is unknown
     """Ends `xgboost.train` when going on is not worth it, and leaves the booster as it was at its best.
 
     Alone it takes the arguments of `xgboost.callback.EarlyStopping`. Given the run of a study, it reports every round,
