@@ -63,13 +63,25 @@ def test_kills_before_there_are_tables_and_when_all_is_trained(tmp_path: Path) -
 
 def test_kills_between_an_epoch_and_the_answer_to_it_and_then_in_the_recovery(tmp_path: Path) -> None:
     """Each trial that was at the end of its grant must be remembered, however often the session after it is killed."""
+    recovered = 0
     with Bench(tmp_path, budget="12 trials") as bench:
         for commits in range(3, 9):
             killed_at(bench, f"journal-after-commit:{commits}")
+            lost = unended(bench)
             killed_at(bench, "journal-after-commit:2")  # the first is the session's begin, the second the recovery
             last = [type(entry.event) for entry in bench.log()[-2:]]
-            assert last[-1] is events.Ended and events.Started not in last
+            # On a slow machine both trainings may have ended in the last commit; then nothing was to be recovered.
+            assert not lost or (last[-1] is events.Ended and events.Started not in last)
+            recovered += bool(lost)
         bench.complete()
+    assert recovered
+
+
+def unended(bench: Bench) -> set[tuple[int, int]]:
+    """Attempts of which the log does not know how they ended."""
+    log = [entry.event for entry in bench.log()]
+    started = {(event.trial, event.attempt) for event in log if isinstance(event, events.Started)}
+    return started - {(event.trial, event.attempt) for event in log if isinstance(event, events.Ended)}
 
 
 @pytest.mark.parametrize("reports", [3, 8, 16])
