@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
@@ -12,6 +13,7 @@ from foretell._columns import Column
 from foretell.curve import Curve
 from foretell.events import Started
 from foretell.record import FoldEvent, Observed, Record
+from foretell.space import Space
 
 Array = NDArray[np.float64]
 
@@ -88,7 +90,7 @@ def alone(curve: Curve, horizon: int) -> Runs:
 
 @final
 class Population:
-    """The memory of a curve model: which trials have reported since it was last asked, and the rows of all.
+    """The memory of the curve models: which trials have reported since it was last asked, and the rows of all.
 
     A row is made anew from the trial's curve, so it is the same whenever it was last made.
     """
@@ -141,3 +143,21 @@ class Population:
             least = np.maximum(_LEAST * np.abs(medians), 1e-12)
             self._statistics = np.maximum(medians - levels.min(axis=0), least), ceiling
         return self._statistics
+
+
+@final
+@dataclass(frozen=True)
+class _Reports:
+    """The fold that all curve models of a study share, so that each row is made once."""
+
+    def init(self, space: Space) -> Population:
+        """Nobody has reported."""
+        return Population()
+
+    def update(self, state: Population, event: FoldEvent) -> Population:
+        """Note who has reported."""
+        state.note(event)
+        return state
+
+
+REPORTS = _Reports()

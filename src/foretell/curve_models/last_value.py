@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from foretell.curve import Curve
 from foretell.curve_models import Prediction, at_end
 from foretell.curve_models._experts import movement
-from foretell.curve_models._runs import Population, Runs, alone
-from foretell.record import FoldEvent, Record
-from foretell.space import Space
+from foretell.curve_models._runs import REPORTS, Runs, alone
+from foretell.record import Record
 
 __all__ = ["LastValue"]
 
@@ -23,18 +22,9 @@ __all__ = ["LastValue"]
 class LastValue:
     """A run ends where it is now, give or take what it has moved since the middle of its training."""
 
-    def init(self, space: Space) -> Population:
-        """Nobody has reported."""
-        return Population()
-
-    def update(self, state: Population, event: FoldEvent) -> Population:
-        """Note who has reported."""
-        state.note(event)
-        return state
-
     def forecast(self, record: Record, trials: NDArray[np.int64]) -> Prediction:
         """The last losses of trials that have a finite one."""
-        foretold = _staying(record.state(self).runs(record, trials))
+        foretold = _staying(record.state(REPORTS).runs(record, trials))
         return foretold.settled(at_end(record, trials), foretold.mean)
 
     def alone(self, curve: Curve, horizon: int) -> Prediction:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from foretell.curve import Curve
 from foretell.curve_models import Prediction, at_end
 from foretell.curve_models._experts import NAMES, Opinions, ask
-from foretell.curve_models._runs import Population, alone
-from foretell.record import FoldEvent, Record
-from foretell.space import Space
+from foretell.curve_models._runs import REPORTS, alone
+from foretell.record import Record
 
 __all__ = ["Mixture"]
 
@@ -39,18 +38,9 @@ class Mixture:
 
     of: Literal["final", "best"] = "final"
 
-    def init(self, space: Space) -> Population:
-        """Nobody has reported."""
-        return Population()
-
-    def update(self, state: Population, event: FoldEvent) -> Population:
-        """Note who has reported."""
-        state.note(event)
-        return state
-
     def forecast(self, record: Record, trials: NDArray[np.int64]) -> Prediction:
         """What trials that have a finite loss come to, judged by their curves and the spread among all runs."""
-        runs = record.state(self).runs(record, trials)
+        runs = record.state(REPORTS).runs(record, trials)
         foretold = mixed(ask(runs), _gates()[self.of])
         return foretold.settled(at_end(record, trials), runs.lowest if self.of == "best" else runs.last)
 

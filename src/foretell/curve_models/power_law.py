@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from foretell.curve import Curve
 from foretell.curve_models import Prediction, at_end
 from foretell.curve_models._experts import NAMES, ask
-from foretell.curve_models._runs import Population, Runs, alone
-from foretell.record import FoldEvent, Record
-from foretell.space import Space
+from foretell.curve_models._runs import REPORTS, Runs, alone
+from foretell.record import Record
 
 __all__ = ["PowerLaw"]
 
@@ -28,18 +27,9 @@ class PowerLaw:
     Source: Cortes et al., Learning Curves: Asymptotic Values and Rate of Convergence, NeurIPS 1993, equation 3.
     """
 
-    def init(self, space: Space) -> Population:
-        """Nobody has reported."""
-        return Population()
-
-    def update(self, state: Population, event: FoldEvent) -> Population:
-        """Note who has reported."""
-        state.note(event)
-        return state
-
     def forecast(self, record: Record, trials: NDArray[np.int64]) -> Prediction:
         """What the powers of trials that have a finite loss lead to."""
-        runs = record.state(self).runs(record, trials)
+        runs = record.state(REPORTS).runs(record, trials)
         return extrapolated(runs).settled(at_end(record, trials), runs.last)
 
     def alone(self, curve: Curve, horizon: int) -> Prediction:
