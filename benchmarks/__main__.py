@@ -15,8 +15,9 @@ from typing import Any, cast
 
 from benchmarks.figures import Figure, Part, Settings, table
 
-PARTS = ("ask_tell", "report", "durability", "startup", "replay", "processes", "memory", "curves", "stopping",
-         "search", "full_fidelity", "bindings")  # fmt: skip
+SPEED = ("ask_tell", "report", "durability", "startup", "replay", "processes", "memory")
+METHODS = ("curves", "stopping", "search", "full_fidelity", "bindings")  # take long, or need every framework
+PARTS = (*SPEED, *METHODS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("--quick: this shows that everything runs; the figures mean little.")
     found: dict[str, list[Figure]] = {}
     failures = 0
-    for name in options.parts or PARTS:
+    for name in options.parts or SPEED:
         part = cast(Part, importlib.import_module(f"benchmarks.{name}"))
         print(f"\n{name}: {part.TITLE}", flush=True)
         figures = found[name] = []
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all if left out")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; the first {len(SPEED)} if left out"
+    )
     parser.add_argument("--quick", action="store_true", help="only see whether everything runs")
     parser.add_argument("--data", type=Path, help="folder of recorded trainings ($FORETELL_DATA, else ../shared/data)")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
